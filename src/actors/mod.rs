@@ -1,0 +1,1 @@
+//! (tour of the room)

@@ -1,0 +1,5 @@
+//! Pure cores.
+
+pub mod ids;
+pub mod kv;
+pub mod raft;

@@ -1,0 +1,5 @@
+//! Consensus.
+
+pub mod entry;
+pub mod membership;
+pub mod message;

@@ -1,0 +1,6 @@
+//! What actors say to each other.
+
+pub mod admin;
+pub mod client;
+pub mod group;
+pub mod wire;
