@@ -1,1 +1,236 @@
-//! Between the KV server, the Raft peer and the applier of one group, within a process.
+//! Between the connection, the KV server, the Raft peer and the applier of one group, within a process.
+//!
+//! ```text
+//! connection --Incoming--> KV server --Propose, ReadBarrier--> Raft peer --Committed, Install--> applier
+//!            <-Responder--           <-Verdicts, RoleChanged--           --SnapshotWritten-->  (back to the peer)
+//!                                    <-------------Applied, Answers----------------------------
+//! ```
+//!
+//! Every message carries a batch, so that a hop between actors is paid once for many requests.
+
+use std::sync::Arc;
+
+use actix::Message;
+use bytes::Bytes;
+
+use super::admin::GroupStatus;
+use super::client::{Request, Response};
+use crate::logic::ids::{Index, LogPosition, NodeId, Term};
+use crate::logic::kv::command::{Outcome, Query};
+use crate::logic::raft::entry::{Entry, SnapshotMeta};
+use crate::logic::raft::membership::Membership;
+use crate::logic::raft::message::Envelope;
+
+/// The way back to whoever asked. Never blocks; an answer to somebody who has gone is dropped.
+pub trait Responder: Send + Sync {
+    /// Hands an answer over.
+    fn respond(&self, response: Response);
+}
+
+/// Requests of clients, checked at the gate, each with the way back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Incoming {
+    /// The way back, common to the requests.
+    pub responder: Arc<dyn Responder>,
+    /// The requests, in the order in which they arrived.
+    pub requests: Vec<Request>,
+}
+
+/// Raft messages that arrived for one group.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FromPeers(pub Vec<Envelope>);
+
+/// KV server to Raft peer: commands to be replicated.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Propose(pub Vec<Proposal>);
+
+/// A command to be replicated.
+pub struct Proposal {
+    /// Chosen by the KV server; the verdict carries it.
+    pub id: u64,
+    /// The encoded command.
+    pub command: Bytes,
+}
+
+/// KV server to Raft peer: from which index on may the reads of this batch be answered?
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReadBarrier {
+    /// Chosen by the KV server; the verdict carries it.
+    pub id: u64,
+    /// Whether the leader's lease suffices.
+    pub lease: bool,
+}
+
+/// KV server to Raft peer: hand leadership over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TransferLeader {
+    /// To whom; `None`: the most up-to-date voter.
+    pub to: Option<NodeId>,
+}
+
+/// Why the Raft peer did not take a proposal or read. Surely not executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It does not lead.
+    NotLeader,
+    /// It is at the limit of that name.
+    Busy(&'static str),
+}
+
+/// Raft peer to KV server: what became of proposals and reads.
+#[derive(Default, Message)]
+#[rtype(result = "()")]
+pub struct Verdicts {
+    /// Proposals that are in the log, and where.
+    pub accepted: Vec<(u64, LogPosition)>,
+    /// Proposals and reads that were not taken.
+    pub refused: Vec<(u64, Refusal)>,
+    /// Reads that may be answered once this index is applied.
+    pub reads: Vec<(u64, Index)>,
+}
+
+/// What a member of a group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// Whether this node leads.
+    pub leads: bool,
+    /// The term.
+    pub term: Term,
+    /// Who is believed to lead.
+    pub leader: Option<NodeId>,
+}
+
+/// Raft peer to KV server: leadership, term or known leader changed.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RoleChanged(pub Leadership);
+
+/// Raft peer to applier: entries that are committed, in index order, each exactly once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Whether this node leads, so that somebody may wait for the outcomes.
+    pub leads: bool,
+}
+
+/// Raft peer to applier: a snapshot of the leader's is installed on disk; replace the state by it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Install {
+    /// What it stands for.
+    pub meta: SnapshotMeta,
+}
+
+/// Raft peer to applier: the log has grown enough; write a snapshot.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakeSnapshot;
+
+/// Applier to Raft peer: how taking a snapshot ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SnapshotTaken {
+    /// The snapshot that is durable now, or why there is none.
+    pub result: Result<WrittenSnapshot, String>,
+}
+
+/// A snapshot file that is durable and in place.
+#[derive(Clone, Debug)]
+pub struct WrittenSnapshot {
+    /// What it stands for.
+    pub meta: SnapshotMeta,
+    /// Name of the file in the snapshot folder.
+    pub name: String,
+    /// Hash in the footer of the file.
+    pub footer: u64,
+}
+
+/// Applier to KV server: what became of committed commands.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Applied {
+    /// Outcomes in index order; only on the node that leads.
+    pub outcomes: Vec<(LogPosition, Outcome)>,
+    /// Highest index applied.
+    pub upto: LogPosition,
+    /// Log time of the machine, in milliseconds.
+    pub time_ms: u64,
+    /// Log time at which something expires next.
+    pub next_deadline: Option<u64>,
+    /// What the store holds now, for admission.
+    pub load: Load,
+}
+
+/// How full the store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Live leases.
+    pub leases: u64,
+}
+
+/// KV server to applier: answer these once `index` is applied.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Queries {
+    /// Chosen by the KV server; the answers carry it.
+    pub id: u64,
+    /// The index that must be applied; 0: answer at once.
+    pub index: Index,
+    /// The questions.
+    pub queries: Vec<Query>,
+}
+
+/// Applier to KV server.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Answers {
+    /// Echo.
+    pub id: u64,
+    /// In the order of the questions.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Outer edge to Raft peer or applier: what do you know of yourself?
+#[derive(Message)]
+#[rtype(result = "PeerStatus")]
+pub struct ObservePeer;
+
+/// What a Raft peer knows of itself.
+#[derive(Clone, Debug, actix::MessageResponse)]
+pub struct PeerStatus {
+    /// Everything but what the applier knows.
+    pub status: GroupStatus,
+    /// The membership in force.
+    pub membership: Membership,
+}
+
+/// Outer edge to applier.
+#[derive(Message)]
+#[rtype(result = "ApplierStatus")]
+pub struct ObserveApplier;
+
+/// What an applier knows of itself.
+#[derive(Clone, Debug, actix::MessageResponse)]
+pub struct ApplierStatus {
+    /// Highest index applied.
+    pub applied: Index,
+    /// Keys in the store.
+    pub keys: u64,
+    /// How full it is.
+    pub load: Load,
+    /// Log time.
+    pub time_ms: u64,
+    /// Hash of the state, in hexadecimal.
+    pub hash: String,
+}

@@ -1,0 +1,192 @@
+//! The bounded table of commands under way.
+
+use std::collections::BTreeMap;
+
+use crate::logic::ids::{Index, LogPosition, Term};
+
+/// What became of a caller whose index was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate<C> {
+    /// Its own entry was applied.
+    Applied(C),
+    /// Another entry stands at its index: its command was not executed and never will be.
+    Overwritten(C),
+}
+
+struct Waiting<C> {
+    term: Term,
+    cost: usize,
+    caller: C,
+}
+
+/// Commands under way: first known by the number of their proposal, then by their place in the log.
+pub struct Pending<C> {
+    max_commands: usize,
+    max_bytes: usize,
+    bytes: usize,
+    next: u64,
+    proposed: BTreeMap<u64, Waiting<C>>,
+    placed: BTreeMap<Index, Waiting<C>>,
+}
+
+impl<C> Pending<C> {
+    /// A table that admits so many commands and so many bytes at once.
+    pub fn new(max_commands: usize, max_bytes: usize) -> Self {
+        Pending {
+            max_commands,
+            max_bytes,
+            bytes: 0,
+            next: 0,
+            proposed: BTreeMap::new(),
+            placed: BTreeMap::new(),
+        }
+    }
+
+    /// Commands under way.
+    pub fn len(&self) -> usize {
+        self.proposed.len() + self.placed.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a caller in and numbers its proposal.
+    ///
+    /// # Errors
+    /// The caller and the name of the limit that would be passed.
+    pub fn admit(&mut self, caller: C, cost: usize) -> Result<u64, (C, &'static str)> {
+        if self.len() >= self.max_commands {
+            return Err((caller, "max_pending_requests"));
+        }
+        if self.bytes.saturating_add(cost) > self.max_bytes && !self.is_empty() {
+            return Err((caller, "max_pending_bytes"));
+        }
+        self.next += 1;
+        self.bytes += cost;
+        self.proposed.insert(self.next, Waiting { term: 0, cost, caller });
+        Ok(self.next)
+    }
+
+    /// The proposal is in the log at `position`. Hands back a caller whose entry that position overwrites.
+    pub fn place(&mut self, proposal: u64, position: LogPosition) -> Option<C> {
+        let waiting = self.proposed.remove(&proposal)?;
+        let before = self.placed.insert(position.index, Waiting { term: position.term, ..waiting })?;
+        Some(self.release(before))
+    }
+
+    /// The proposal was not taken.
+    pub fn refuse(&mut self, proposal: u64) -> Option<C> {
+        let waiting = self.proposed.remove(&proposal)?;
+        Some(self.release(waiting))
+    }
+
+    /// The entry at `position` was applied.
+    pub fn apply(&mut self, position: LogPosition) -> Option<Fate<C>> {
+        let waiting = self.placed.remove(&position.index)?;
+        let own = waiting.term == position.term;
+        let caller = self.release(waiting);
+        Some(if own { Fate::Applied(caller) } else { Fate::Overwritten(caller) })
+    }
+
+    /// Hands back everybody whose index is at or below `index` and was not reported by [`Pending::apply`]: the
+    /// machine jumped over it with a snapshot, so nobody here knows the outcome.
+    pub fn skip_to(&mut self, index: Index) -> Vec<C> {
+        let above = match index.checked_add(1) {
+            Some(next) => self.placed.split_off(&next),
+            None => BTreeMap::new(),
+        };
+        let skipped = std::mem::replace(&mut self.placed, above);
+        skipped.into_values().map(|waiting| self.release(waiting)).collect()
+    }
+
+    /// Hands back everybody who is not to wait for the outcome now that leadership is lost.
+    pub fn give_up(&mut self, impatient: impl Fn(&C) -> bool) -> Vec<C> {
+        let mut back = Vec::new();
+        for table in [&mut self.proposed, &mut self.placed] {
+            for (_, waiting) in table.extract_if(.., |_, waiting| impatient(&waiting.caller)) {
+                self.bytes -= waiting.cost;
+                back.push(waiting.caller);
+            }
+        }
+        back
+    }
+
+    fn release(&mut self, waiting: Waiting<C>) -> C {
+        assert!(self.bytes >= waiting.cost, "bytes of pending commands are counted once in and once out");
+        self.bytes -= waiting.cost;
+        waiting.caller
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: Index, term: Term) -> LogPosition {
+        LogPosition { index, term }
+    }
+
+    fn table() -> Pending<&'static str> {
+        Pending::new(3, 100)
+    }
+
+    #[test]
+    fn a_caller_is_handed_back_when_its_own_entry_is_applied() {
+        let mut pending = table();
+        let id = pending.admit("a", 10).expect("there is room");
+        assert_eq!(pending.place(id, at(7, 2)), None);
+        assert_eq!(pending.apply(at(6, 2)), None);
+        assert_eq!(pending.apply(at(7, 2)), Some(Fate::Applied("a")));
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn another_term_at_the_index_means_surely_not_executed() {
+        let mut pending = table();
+        let id = pending.admit("a", 10).expect("there is room");
+        pending.place(id, at(7, 2));
+        assert_eq!(pending.apply(at(7, 3)), Some(Fate::Overwritten("a")));
+    }
+
+    #[test]
+    fn both_limits_are_named_and_room_comes_back() {
+        let mut pending = table();
+        let first = pending.admit("a", 60).expect("there is room");
+        assert_eq!(pending.admit("b", 60), Err(("b", "max_pending_bytes")));
+        pending.admit("c", 20).expect("there is room");
+        pending.admit("d", 20).expect("there is room");
+        assert_eq!(pending.admit("e", 0), Err(("e", "max_pending_requests")));
+        assert_eq!(pending.refuse(first), Some("a"));
+        assert!(pending.admit("b", 60).is_ok());
+    }
+
+    #[test]
+    fn a_single_command_above_the_byte_limit_still_passes_alone() {
+        let mut pending = table();
+        assert!(pending.admit("big", 1000).is_ok());
+    }
+
+    #[test]
+    fn a_snapshot_that_jumps_over_an_index_hands_its_caller_back() {
+        let mut pending = table();
+        for (name, index) in [("a", 5), ("b", 6), ("c", 9)] {
+            let id = pending.admit(name, 1).expect("there is room");
+            pending.place(id, at(index, 1));
+        }
+        assert_eq!(pending.skip_to(6), ["a", "b"]);
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending.skip_to(Index::MAX), ["c"]);
+    }
+
+    #[test]
+    fn only_the_impatient_are_let_go_at_a_step_down() {
+        let mut pending = table();
+        let a = pending.admit("a", 1).expect("there is room");
+        pending.admit("b", 1).expect("there is room");
+        pending.place(a, at(1, 1));
+        assert_eq!(pending.give_up(|caller| *caller == "b"), ["b"]);
+        assert_eq!(pending.apply(at(1, 1)), Some(Fate::Applied("a")));
+    }
+}
