@@ -1,41 +1,24 @@
-//! Between the connection, the KV server, the Raft peer and the applier of one group, within a process.
+//! Between the KV server, the Raft peer and the applier of one group, within a process.
 //!
 //! ```text
-//! connection --Incoming--> KV server --Propose, ReadBarrier--> Raft peer --Committed, Install--> applier
-//!            <-Responder--           <-Verdicts, RoleChanged--           --SnapshotWritten-->  (back to the peer)
-//!                                    <-------------Applied, Answers----------------------------
+//! KV server --Propose, ReadBarrier--> Raft peer --Committed, Install, TakeSnapshot--> applier
+//!           <-Verdicts, RoleChanged--           <----------SnapshotTaken-------------
+//!           --------------------------Queries--------------------------------------->
+//!           <-------------------------Applied, Answers-------------------------------
 //! ```
 //!
 //! Every message carries a batch, so that a hop between actors is paid once for many requests.
-
-use std::sync::Arc;
 
 use actix::Message;
 use bytes::Bytes;
 
 use super::admin::GroupStatus;
-use super::client::{Request, Response};
 use crate::logic::ids::{Index, LogPosition, NodeId, Term};
+use crate::logic::kv::Stats;
 use crate::logic::kv::command::{Outcome, Query};
-use crate::logic::raft::entry::{Entry, SnapshotMeta};
+use crate::logic::raft::entry::{Entry, SnapshotMark};
 use crate::logic::raft::membership::Membership;
 use crate::logic::raft::message::Envelope;
-
-/// The way back to whoever asked. Never blocks; an answer to somebody who has gone is dropped.
-pub trait Responder: Send + Sync {
-    /// Hands an answer over.
-    fn respond(&self, response: Response);
-}
-
-/// Requests of clients, checked at the gate, each with the way back.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Incoming {
-    /// The way back, common to the requests.
-    pub responder: Arc<dyn Responder>,
-    /// The requests, in the order in which they arrived.
-    pub requests: Vec<Request>,
-}
 
 /// Raft messages that arrived for one group.
 #[derive(Message)]
@@ -116,16 +99,16 @@ pub struct RoleChanged(pub Leadership);
 pub struct Committed {
     /// The entries.
     pub entries: Vec<Entry>,
-    /// Whether this node leads, so that somebody may wait for the outcomes.
-    pub leads: bool,
+    /// Whether somebody may wait for the outcomes: some of the entries were proposed here.
+    pub report: bool,
 }
 
 /// Raft peer to applier: a snapshot of the leader's is installed on disk; replace the state by it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Install {
-    /// What it stands for.
-    pub meta: SnapshotMeta,
+    /// The file.
+    pub snapshot: SnapshotMark,
 }
 
 /// Raft peer to applier: the log has grown enough; write a snapshot.
@@ -138,25 +121,14 @@ pub struct TakeSnapshot;
 #[rtype(result = "()")]
 pub struct SnapshotTaken {
     /// The snapshot that is durable now, or why there is none.
-    pub result: Result<WrittenSnapshot, String>,
-}
-
-/// A snapshot file that is durable and in place.
-#[derive(Clone, Debug)]
-pub struct WrittenSnapshot {
-    /// What it stands for.
-    pub meta: SnapshotMeta,
-    /// Name of the file in the snapshot folder.
-    pub name: String,
-    /// Hash in the footer of the file.
-    pub footer: u64,
+    pub result: Result<SnapshotMark, String>,
 }
 
 /// Applier to KV server: what became of committed commands.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Applied {
-    /// Outcomes in index order; only on the node that leads.
+    /// Outcomes in index order, of every kind of entry; only if they were asked for.
     pub outcomes: Vec<(LogPosition, Outcome)>,
     /// Highest index applied.
     pub upto: LogPosition,
@@ -164,19 +136,8 @@ pub struct Applied {
     pub time_ms: u64,
     /// Log time at which something expires next.
     pub next_deadline: Option<u64>,
-    /// What the store holds now, for admission.
-    pub load: Load,
-}
-
-/// How full the store is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Bytes of keys and values.
-    pub bytes: u64,
-    /// Open sessions.
-    pub sessions: u64,
-    /// Live leases.
-    pub leases: u64,
+    /// What the store holds now.
+    pub stats: Stats,
 }
 
 /// KV server to applier: answer these once `index` is applied.
@@ -225,10 +186,8 @@ pub struct ObserveApplier;
 pub struct ApplierStatus {
     /// Highest index applied.
     pub applied: Index,
-    /// Keys in the store.
-    pub keys: u64,
-    /// How full it is.
-    pub load: Load,
+    /// What the store holds.
+    pub stats: Stats,
     /// Log time.
     pub time_ms: u64,
     /// Hash of the state, in hexadecimal.

@@ -66,6 +66,17 @@ pub struct SnapshotMeta {
     pub membership: Membership,
 }
 
+/// A snapshot file that is complete and durable, as log and actors name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// What the snapshot stands for.
+    pub meta: SnapshotMeta,
+    /// Name of the file in the snapshot directory.
+    pub name: String,
+    /// Digest over all chunks, as in the file's footer: log and file must agree.
+    pub digest: u32,
+}
+
 // An entry travels by the thousand, so it is a compact array [index, term, kind, data] rather than a map of names.
 const KIND_NOOP: u8 = 0;
 const KIND_COMMAND: u8 = 1;

@@ -1,0 +1,358 @@
+//! The KV server of a group: the desk at which clients' requests are taken in and answered.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::caller::{Caller, Incoming, Kind};
+use super::clock::NodeClock;
+use super::supervision::Port;
+use crate::logic::desk::clock::LogClock;
+use crate::logic::desk::pending::{Fate, Pending};
+use crate::logic::ids::{GroupId, Index, LogPosition};
+use crate::logic::kv::command::{Command, LogCommand, Outcome, Query, Stamp};
+use crate::logic::kv::{Limits, Stats};
+use crate::messages::client::{Answer, Consistency, Request, RequestBody, ServerError};
+use crate::net::router::Ask;
+use crate::messages::group::{
+    Answers, Applied, Leadership, Proposal, Propose, Queries, ReadBarrier, Refusal, RoleChanged,
+    Verdicts,
+};
+
+/// How often the leader looks whether something in the store is due to expire.
+const EXPIRY_TICK: Duration = Duration::from_millis(50);
+
+/// What a KV server is given.
+#[derive(Clone)]
+pub struct KvServerSpec {
+    /// The group.
+    pub group: GroupId,
+    /// What is refused at the door.
+    pub limits: Limits,
+    /// Most commands under way at once.
+    pub max_pending_requests: usize,
+    /// The same in bytes.
+    pub max_pending_bytes: usize,
+    /// Time since the node started.
+    pub clock: NodeClock,
+    /// The Raft peer.
+    pub propose: Port<Propose>,
+    /// The Raft peer.
+    pub barrier: Port<ReadBarrier>,
+    /// The applier.
+    pub queries: Port<Queries>,
+}
+
+/// Reads that share one barrier: who asked, and what.
+type ReadBatch = (Vec<Caller>, Vec<Query>);
+
+/// The KV server of a group. Everything it knows is about requests under way, so a new life starts empty.
+pub struct KvServer {
+    spec: KvServerSpec,
+    leadership: Leadership,
+    log_clock: LogClock,
+    machine_ms: u64,
+    next_deadline: Option<u64>,
+    stats: Stats,
+    pending: Pending<Caller>,
+    proposals: Vec<Proposal>,
+    linearizable: ReadBatch,
+    leased: ReadBatch,
+    stale: ReadBatch,
+    next_batch: u64,
+    at_barrier: BTreeMap<u64, ReadBatch>,
+    at_applier: BTreeMap<u64, Vec<Caller>>,
+    reading: usize,
+    flushing: bool,
+}
+
+/// To itself, once the mailbox is drained.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+impl KvServer {
+    /// A server that has not heard of anything yet.
+    pub fn new(spec: KvServerSpec) -> Self {
+        let pending = Pending::new(spec.max_pending_requests, spec.max_pending_bytes);
+        KvServer {
+            spec,
+            leadership: Leadership::default(),
+            log_clock: LogClock::default(),
+            machine_ms: 0,
+            next_deadline: None,
+            stats: Stats::default(),
+            pending,
+            proposals: Vec::new(),
+            linearizable: ReadBatch::default(),
+            leased: ReadBatch::default(),
+            stale: ReadBatch::default(),
+            next_batch: 0,
+            at_barrier: BTreeMap::new(),
+            at_applier: BTreeMap::new(),
+            reading: 0,
+            flushing: false,
+        }
+    }
+
+    fn take_in(&mut self, Ask { request, reply }: Ask) {
+        let Request { id, group, body } = request;
+        let caller = |kind| Caller::new(reply, id, kind);
+        if group != self.spec.group {
+            return caller(Kind::Read).answer(Err(ServerError::NoSuchGroup));
+        }
+        match body {
+            RequestBody::Write { stamp, command } => {
+                let kind = if stamp.is_some() { Kind::Stamped } else { Kind::Stateless };
+                self.take_write(caller(kind), stamp, command);
+            }
+            RequestBody::Read { query, consistency } => self.take_read(caller(Kind::Read), query, consistency),
+            RequestBody::Admin(_) => {
+                caller(Kind::Read).answer(Err(ServerError::Invalid("not for a group".into())));
+            }
+        }
+    }
+
+    fn take_write(&mut self, caller: Caller, stamp: Option<Stamp>, command: Command) {
+        if !self.leadership.leads {
+            return caller.answer(Err(self.not_leader()));
+        }
+        if matches!(command, Command::Advance) {
+            return caller.answer(Err(ServerError::Invalid("only the leader lets time pass".into())));
+        }
+        match self.spec.limits.admit(command, &self.stats) {
+            Ok(command) => self.propose(caller, stamp, command),
+            Err(error) => caller.answer(Err(ServerError::Refused(error))),
+        }
+    }
+
+    fn propose(&mut self, caller: Caller, stamp: Option<Stamp>, command: Command) {
+        let time_ms = self.log_clock.read(self.spec.clock.now());
+        let encoded = LogCommand { time_ms, stamp, command }.encode();
+        match self.pending.admit(caller, encoded.len()) {
+            Ok(id) => self.proposals.push(Proposal { id, command: encoded }),
+            Err((caller, limit)) => caller.answer(Err(ServerError::Busy { limit: limit.into() })),
+        }
+    }
+
+    fn take_read(&mut self, caller: Caller, query: Query, consistency: Consistency) {
+        if consistency != Consistency::Stale && !self.leadership.leads {
+            return caller.answer(Err(self.not_leader()));
+        }
+        let query = match self.spec.limits.admit_query(query) {
+            Ok(query) => query,
+            Err(error) => return caller.answer(Err(ServerError::Refused(error))),
+        };
+        if self.reading >= self.spec.max_pending_requests {
+            return caller.answer(Err(ServerError::Busy { limit: "max_pending_requests".into() }));
+        }
+        let batch = match consistency {
+            Consistency::Linearizable => &mut self.linearizable,
+            Consistency::Lease => &mut self.leased,
+            Consistency::Stale => &mut self.stale,
+        };
+        self.reading += 1;
+        batch.0.push(caller);
+        batch.1.push(query);
+    }
+
+    fn not_leader(&self) -> ServerError {
+        ServerError::NotLeader { leader: self.leadership.leader }
+    }
+
+    fn flush_later(&mut self, ctx: &mut Context<Self>) {
+        if !self.flushing {
+            self.flushing = true;
+            ctx.notify(Flush);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.flushing = false;
+        if !self.proposals.is_empty() {
+            let proposals = std::mem::take(&mut self.proposals);
+            let ids: Vec<u64> = proposals.iter().map(|proposal| proposal.id).collect();
+            if self.spec.propose.tell(Propose(proposals)).is_err() {
+                self.refuse(ids.into_iter().map(|id| (id, Refusal::NotLeader)));
+            }
+        }
+        let linearizable = std::mem::take(&mut self.linearizable);
+        self.ask_barrier(linearizable, false);
+        let leased = std::mem::take(&mut self.leased);
+        self.ask_barrier(leased, true);
+        let stale = std::mem::take(&mut self.stale);
+        self.ask_applier(stale, 0);
+    }
+
+    fn ask_barrier(&mut self, batch: ReadBatch, lease: bool) {
+        if batch.0.is_empty() {
+            return;
+        }
+        let id = self.next_batch();
+        if self.spec.barrier.tell(ReadBarrier { id, lease }).is_ok() {
+            self.at_barrier.insert(id, batch);
+        } else {
+            self.refuse_reads(batch.0, Refusal::NotLeader);
+        }
+    }
+
+    fn ask_applier(&mut self, (callers, queries): ReadBatch, index: Index) {
+        if callers.is_empty() {
+            return;
+        }
+        let id = self.next_batch();
+        if self.spec.queries.tell(Queries { id, index, queries }).is_ok() {
+            self.at_applier.insert(id, callers);
+        } else {
+            self.refuse_reads(callers, Refusal::NotLeader);
+        }
+    }
+
+    fn next_batch(&mut self) -> u64 {
+        self.next_batch += 1;
+        READ_BATCH | self.next_batch
+    }
+
+    fn refuse(&mut self, refused: impl Iterator<Item = (u64, Refusal)>) {
+        for (id, refusal) in refused {
+            if let Some((callers, _)) = self.at_barrier.remove(&id) {
+                self.refuse_reads(callers, refusal);
+            } else if let Some(caller) = self.pending.refuse(id) {
+                caller.answer(Err(self.error(refusal)));
+            }
+        }
+    }
+
+    fn refuse_reads(&mut self, callers: Vec<Caller>, refusal: Refusal) {
+        self.reading -= callers.len();
+        for caller in callers {
+            caller.answer(Err(self.error(refusal)));
+        }
+    }
+
+    fn error(&self, refusal: Refusal) -> ServerError {
+        match refusal {
+            Refusal::NotLeader => self.not_leader(),
+            Refusal::Busy(limit) => ServerError::Busy { limit: limit.into() },
+        }
+    }
+
+    fn settle(&mut self, outcomes: Vec<(LogPosition, Outcome)>) {
+        for (position, outcome) in outcomes {
+            match self.pending.apply(position) {
+                Some(Fate::Applied(caller)) => caller.answer(to_result(outcome)),
+                Some(Fate::Overwritten(caller)) => caller.answer(Err(self.not_leader())),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Marks the numbers of read batches, which share a message with those of proposals.
+const READ_BATCH: u64 = 1 << 63;
+
+fn to_result(outcome: Outcome) -> Result<Answer, ServerError> {
+    outcome.map(Answer::Kv).map_err(ServerError::Refused)
+}
+
+impl Actor for KvServer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(EXPIRY_TICK, |server, ctx| {
+            let now = server.log_clock.read(server.spec.clock.now());
+            if server.leadership.leads && server.next_deadline.is_some_and(|due| due <= now) {
+                // Asked for once: the next one is known when this one is applied.
+                server.next_deadline = None;
+                server.propose(Caller::nobody(), None, Command::Advance);
+                server.flush_later(ctx);
+            }
+        });
+    }
+}
+
+impl Handler<Incoming> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, mut incoming: Incoming, ctx: &mut Self::Context) {
+        for ask in std::mem::take(&mut incoming.0) {
+            self.take_in(ask);
+        }
+        self.flush_later(ctx);
+    }
+}
+
+impl Handler<Flush> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        self.flush();
+    }
+}
+
+impl Handler<Verdicts> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, verdicts: Verdicts, _: &mut Self::Context) {
+        for (id, position) in verdicts.accepted {
+            if let Some(overwritten) = self.pending.place(id, position) {
+                overwritten.answer(Err(self.not_leader()));
+            }
+        }
+        self.refuse(verdicts.refused.into_iter());
+        for (id, index) in verdicts.reads {
+            if let Some(batch) = self.at_barrier.remove(&id) {
+                self.ask_applier(batch, index);
+            }
+        }
+    }
+}
+
+impl Handler<RoleChanged> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, RoleChanged(now): RoleChanged, _: &mut Self::Context) {
+        let led = self.leadership.leads;
+        self.leadership = now;
+        if now.leads && !led {
+            self.log_clock.start_leading(self.machine_ms, self.spec.clock.now());
+        }
+        if led && !now.leads {
+            // A session's clerk retries without risk, so it learns at once. A stateless client waits until the
+            // entry is applied or overwritten here: only then can it be told the truth.
+            for caller in self.pending.give_up(|caller| caller.kind() == Kind::Stamped) {
+                caller.answer(Err(ServerError::Unknown));
+            }
+        }
+    }
+}
+
+impl Handler<Applied> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, applied: Applied, _: &mut Self::Context) {
+        self.settle(applied.outcomes);
+        for caller in self.pending.skip_to(applied.upto.index) {
+            caller.answer(Err(ServerError::Unknown));
+        }
+        self.machine_ms = applied.time_ms;
+        self.log_clock.observe(applied.time_ms, self.spec.clock.now());
+        self.next_deadline = applied.next_deadline;
+        self.stats = applied.stats;
+    }
+}
+
+impl Handler<Answers> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, answers: Answers, _: &mut Self::Context) {
+        let Some(callers) = self.at_applier.remove(&answers.id) else {
+            return;
+        };
+        self.reading -= callers.len();
+        for (caller, outcome) in callers.into_iter().zip(answers.outcomes) {
+            caller.answer(to_result(outcome));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The listener of a node, and the actors that look after accepted connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::prelude::*;
+
+use super::supervision::{ChildSpec, SupervisorRef};
+use crate::net::connection::Connection;
+use crate::net::faults::LinkFaults;
+use crate::net::gate::Gate;
+use crate::net::listener::{Accepted, Listener, Permit};
+use crate::net::opening::accept;
+use crate::net::router::Router;
+use crate::net::transport::Transport;
+use crate::net::{NetSettings, Outbound, QuietLog};
+
+/// What listener and connections are given.
+#[derive(Clone)]
+pub struct ListenerSpec {
+    /// Where to listen.
+    pub address: String,
+    /// What carries the bytes.
+    pub transport: Arc<dyn Transport>,
+    /// Limits and times.
+    pub settings: NetSettings,
+    /// Where requests and messages go.
+    pub router: Arc<Router>,
+    /// Under whom connections live.
+    pub connections: SupervisorRef,
+    /// Numbers connections over all lives of the listener.
+    pub count: Arc<AtomicU64>,
+    /// Keeps repeated refusals from filling the log.
+    pub quiet: Arc<QuietLog>,
+}
+
+/// Accepts connections and starts an actor for each.
+pub struct ListenerActor {
+    spec: ListenerSpec,
+    listener: Option<Listener>,
+}
+
+impl ListenerActor {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// A sentence with the address, when it cannot be bound.
+    pub async fn bind(spec: ListenerSpec) -> Result<Self, String> {
+        let bound = Listener::bind(&*spec.transport, &spec.address, &spec.settings).await;
+        let listener = bound.map_err(|error| format!("cannot listen at {}: {error}", spec.address))?;
+        tracing::info!(address = listener.local_address(), "listening");
+        Ok(ListenerActor { spec, listener: Some(listener) })
+    }
+}
+
+impl Actor for ListenerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let listener = self.listener.take().expect("an actor is started once");
+        let spec = self.spec.clone();
+        let run = listener.run(move |accepted| {
+            let number = spec.count.fetch_add(1, Ordering::Relaxed);
+            let spec_of_child = spec.clone();
+            let child = ChildSpec::once(format!("connection-{number}"), move |_| {
+                ConnectionActor { spec: spec_of_child, accepted: Some(accepted) }
+            });
+            drop(spec.connections.start_child(child));
+        });
+        ctx.spawn(run.into_actor(self).map(|never, _, _| match never {}));
+    }
+}
+
+/// Looks after one accepted connection: handshake, then requests in and responses out, until it ends.
+pub struct ConnectionActor {
+    spec: ListenerSpec,
+    accepted: Option<Accepted>,
+}
+
+impl Actor for ConnectionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let accepted = self.accepted.take().expect("an actor is started once");
+        let run = serve(self.spec.clone(), accepted);
+        ctx.spawn(run.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+async fn serve(spec: ListenerSpec, Accepted { stream, crowded, permit }: Accepted) {
+    let router = &spec.router;
+    let known = |node, store| router.check_store(node, store);
+    let nodes = router.nodes();
+    let opened =
+        accept(stream, router.me(), nodes, &known, crowded, &spec.settings, &spec.quiet).await;
+    // A refusal was logged where it was decided.
+    if let Ok(connection) = opened {
+        converse(&spec, connection, permit).await;
+    }
+}
+
+async fn converse(spec: &ListenerSpec, connection: Connection, _open_until_dropped: Permit) {
+    let peer = connection.peer();
+    let remote = connection.remote().to_owned();
+    let outbound = Outbound::new(&spec.settings, true);
+    let mut gate = Gate::new(spec.router.clone(), peer, outbound.clone(), spec.settings.max_in_flight);
+    let faults = LinkFaults::new(0);
+    let end = connection.run(&outbound, &faults, |packets| gate.receive(packets)).await;
+    outbound.close();
+    tracing::debug!(%remote, reason = %end, "connection ended");
+}

@@ -1,0 +1,421 @@
+//! The Raft peer of a group: feeds the core, and does what it says in the order in which it says it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::clock::NodeClock;
+use super::snapshots::{ChunkRead, ChunkStored, SnapshotDesk};
+use super::supervision::Port;
+use crate::logic::ids::{GroupId, Index, LogPosition, NodeId};
+use crate::logic::raft::entry::SnapshotMark;
+use crate::logic::raft::{self, Input, Output, Persist, Raft, Role};
+use crate::messages::admin::GroupStatus;
+use crate::messages::group::{
+    Committed, FromPeers, Install, Leadership, ObservePeer, PeerStatus, Propose, ReadBarrier, Refusal,
+    RoleChanged, SnapshotTaken, TakeSnapshot, TransferLeader, Verdicts,
+};
+use crate::net::Ref;
+use crate::logic::raft::message::Envelope;
+use crate::storage::{Batch, StorageError, WalHandle};
+
+/// How often the core is told the time when nothing else happens.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Requests that the peer makes of the core for itself: nobody waits for the answer.
+const NOBODY: u64 = u64::MAX;
+
+/// What a Raft peer is given.
+#[derive(Clone)]
+pub struct RaftPeerSpec {
+    /// The group.
+    pub group: GroupId,
+    /// The node.
+    pub node: NodeId,
+    /// Time since the node started.
+    pub clock: NodeClock,
+    /// The node's log.
+    pub wal: WalHandle,
+    /// The other members.
+    pub peers: BTreeMap<NodeId, Ref<Envelope>>,
+    /// The KV server.
+    pub verdicts: Port<Verdicts>,
+    /// The KV server.
+    pub role: Port<RoleChanged>,
+    /// The applier.
+    pub committed: Port<Committed>,
+    /// The applier.
+    pub install: Port<Install>,
+    /// The applier.
+    pub take_snapshot: Port<TakeSnapshot>,
+    /// This peer itself: how the log's thread reports.
+    pub persisted: Port<Persisted>,
+    /// Snapshots on their way in and out.
+    pub snapshots: SnapshotDesk,
+    /// Take a snapshot when the log has grown by so many bytes since the last.
+    pub snapshot_after_bytes: u64,
+}
+
+/// From the log's thread: the batch with that ticket is durable, or will never be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Persisted {
+    /// Which life of the peer asked; the answer to an earlier one is void.
+    pub life: u64,
+    /// Which batch.
+    pub ticket: u64,
+    /// Whether it is durable.
+    pub result: Result<(), StorageError>,
+}
+
+/// The Raft peer of a group.
+pub struct RaftPeer {
+    spec: RaftPeerSpec,
+    life: u64,
+    core: Raft,
+    told: Duration,
+    flushing: bool,
+    last_accepted: Index,
+    log_bytes: u64,
+    snapshotting: bool,
+    newest_snapshot: Option<SnapshotMark>,
+    received: Option<SnapshotMark>,
+}
+
+/// To itself, once the mailbox is drained.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+impl RaftPeer {
+    /// A peer in its `life`-th life around a core that was restored from disk.
+    ///
+    /// `log_bytes`: bytes in the log since `newest_snapshot`.
+    pub fn new(
+        spec: RaftPeerSpec,
+        life: u64,
+        core: Raft,
+        newest_snapshot: Option<SnapshotMark>,
+        log_bytes: u64,
+    ) -> Self {
+        let told = spec.clock.now();
+        RaftPeer {
+            spec,
+            life,
+            core,
+            told,
+            flushing: false,
+            last_accepted: 0,
+            log_bytes,
+            snapshotting: false,
+            newest_snapshot,
+            received: None,
+        }
+    }
+
+    fn feed(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.core.step(input);
+        if !self.flushing {
+            self.flushing = true;
+            ctx.notify(Flush);
+        }
+    }
+
+    /// Tells the core the time, and performs what it wants done by now.
+    fn flush(&mut self) {
+        self.flushing = false;
+        let now = self.spec.clock.now();
+        self.core.step(Input::Tick { elapsed: now.saturating_sub(self.told) });
+        self.told = now;
+        let output = self.core.ready();
+        self.perform(output);
+        self.consider_snapshot();
+    }
+
+    /// Performs the fields of an output in their order.
+    fn perform(&mut self, output: Output) {
+        let Output {
+            persist,
+            send,
+            store_chunks,
+            accepted,
+            refused,
+            load,
+            committed,
+            reads,
+            snapshot_wanted,
+            compact,
+            role,
+        } = output;
+        if let Some(persist) = persist {
+            self.persist(persist);
+        }
+        for envelope in send {
+            if let Some(peer) = self.spec.peers.get(&envelope.to) {
+                // A full or broken link loses it; Raft repeats what matters.
+                let _ = peer.tell(envelope);
+            }
+        }
+        for chunk in store_chunks {
+            self.spec.snapshots.store(self.life, chunk);
+        }
+        if let Some((_, position)) = accepted.last() {
+            self.last_accepted = position.index;
+        }
+        self.tell_verdicts(accepted, refused, reads);
+        if let Some(meta) = load {
+            let snapshot = self.newest_snapshot.clone().filter(|mark| mark.meta == meta);
+            let snapshot = snapshot.expect("the core loads the snapshot that it asked to persist");
+            let _ = self.spec.install.tell(Install { snapshot });
+        }
+        if !committed.is_empty() {
+            let report = committed[0].index <= self.last_accepted;
+            let _ = self.spec.committed.tell(Committed { entries: committed, report });
+        }
+        for wanted in snapshot_wanted {
+            self.spec.snapshots.read(self.life, wanted, self.newest_snapshot.clone());
+        }
+        if let Some(position) = compact {
+            self.compact(position);
+        }
+        if let Some(change) = role {
+            tracing::info!(group = %self.spec.group, role = ?change.role, term = change.term,
+                leader = change.leader.map(|node| node.0), "role changed");
+            let leadership =
+                Leadership { leads: change.role == Role::Leader, term: change.term, leader: change.leader };
+            let _ = self.spec.role.tell(RoleChanged(leadership));
+        }
+    }
+
+    fn persist(&mut self, persist: Persist) {
+        let Persist { ticket, snapshot, hard_state, entries } = persist;
+        let mut batch = Batch::new(self.spec.group);
+        if let Some(meta) = snapshot {
+            let mark = self.received.take().filter(|mark| mark.meta == meta);
+            let mark = mark.expect("the core installs only the snapshot whose last chunk was stored");
+            batch.reset = Some(meta.last);
+            batch.snapshot = Some(mark.clone());
+            self.newest_snapshot = Some(mark);
+            self.log_bytes = 0;
+        }
+        batch.hard_state = hard_state;
+        self.log_bytes += entries.iter().map(|entry| entry.cost() as u64).sum::<u64>();
+        batch.entries = entries;
+        self.submit(batch, ticket);
+    }
+
+    fn submit(&self, batch: Batch, ticket: u64) {
+        let (port, life) = (self.spec.persisted.clone(), self.life);
+        let done = move |result| {
+            // A peer that is gone rereads the log when it comes back.
+            let _ = port.tell(Persisted { life, ticket, result });
+        };
+        self.spec.wal.submit(batch, Box::new(done));
+    }
+
+    /// Drops the stored log behind a snapshot, in the same frame as the mark that makes it superfluous.
+    fn compact(&mut self, position: LogPosition) {
+        let mut batch = Batch::new(self.spec.group);
+        batch.compact_to = Some(position);
+        self.spec.wal.submit(batch, Box::new(|_| {}));
+    }
+
+    fn tell_verdicts(
+        &mut self,
+        accepted: Vec<(u64, LogPosition)>,
+        refused: Vec<(u64, raft::Refusal)>,
+        reads: Vec<(u64, Index)>,
+    ) {
+        let refused: Vec<_> =
+            refused.into_iter().filter(|(id, _)| *id != NOBODY).map(|(id, why)| (id, translate(why))).collect();
+        if !(accepted.is_empty() && refused.is_empty() && reads.is_empty()) {
+            let _ = self.spec.verdicts.tell(Verdicts { accepted, refused, reads });
+        }
+    }
+
+    fn consider_snapshot(&mut self) {
+        if !self.snapshotting && self.log_bytes >= self.spec.snapshot_after_bytes {
+            self.snapshotting = self.spec.take_snapshot.tell(TakeSnapshot).is_ok();
+        }
+    }
+
+    fn snapshot_taken(&mut self, mark: SnapshotMark, ctx: &mut Context<Self>) {
+        let position = mark.meta.last;
+        if self.newest_snapshot.as_ref().is_some_and(|newest| newest.meta.last.index >= position.index) {
+            // One that came from the leader meanwhile is newer.
+            return;
+        }
+        let mut batch = Batch::new(self.spec.group);
+        batch.snapshot = Some(mark.clone());
+        let snapshots = self.spec.snapshots.clone();
+        let durable = mark.clone();
+        self.spec.wal.submit(
+            batch,
+            Box::new(move |result| {
+                if result.is_ok() {
+                    snapshots.retain(durable);
+                }
+            }),
+        );
+        self.newest_snapshot = Some(mark);
+        self.log_bytes = 0;
+        self.feed(Input::SnapshotTaken { position }, ctx);
+    }
+
+    fn status(&self) -> PeerStatus {
+        let status = self.core.status();
+        PeerStatus {
+            status: GroupStatus {
+                group: self.spec.group,
+                role: role_name(&status).to_owned(),
+                leader: status.leader,
+                term: status.term,
+                last: status.last.index,
+                commit: status.commit,
+                applied: 0,
+                snapshot: self.newest_snapshot.as_ref().map_or(0, |mark| mark.meta.last.index),
+                keys: 0,
+                bytes: 0,
+                sessions: 0,
+                time_ms: 0,
+                hash: String::new(),
+                peers: status.matched.clone(),
+            },
+            membership: status.membership,
+        }
+    }
+}
+
+fn role_name(status: &raft::Status) -> &'static str {
+    match status.role {
+        Role::Leader => "leader",
+        Role::Candidate => "candidate",
+        Role::PreCandidate => "pre-candidate",
+        Role::Follower if status.membership.learners.contains(&status.id) => "learner",
+        Role::Follower => "follower",
+    }
+}
+
+fn translate(refusal: raft::Refusal) -> Refusal {
+    match refusal {
+        raft::Refusal::Busy { limit } => Refusal::Busy(limit),
+        raft::Refusal::Transferring => Refusal::Busy("leadership transfer under way"),
+        _ => Refusal::NotLeader,
+    }
+}
+
+impl Actor for RaftPeer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |peer, _| peer.flush());
+    }
+}
+
+impl Handler<Flush> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        self.flush();
+    }
+}
+
+impl Handler<FromPeers> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, FromPeers(envelopes): FromPeers, ctx: &mut Self::Context) {
+        for envelope in envelopes {
+            self.feed(Input::Message(envelope), ctx);
+        }
+    }
+}
+
+impl Handler<Propose> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, Propose(proposals): Propose, ctx: &mut Self::Context) {
+        for proposal in proposals {
+            self.feed(Input::Propose { id: proposal.id, command: proposal.command }, ctx);
+        }
+    }
+}
+
+impl Handler<ReadBarrier> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, read: ReadBarrier, ctx: &mut Self::Context) {
+        self.feed(Input::Read { id: read.id, lease: read.lease }, ctx);
+    }
+}
+
+impl Handler<TransferLeader> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, transfer: TransferLeader, ctx: &mut Self::Context) {
+        self.feed(Input::TransferLeader { id: NOBODY, to: transfer.to }, ctx);
+    }
+}
+
+impl Handler<Persisted> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, persisted: Persisted, ctx: &mut Self::Context) {
+        if persisted.life != self.life {
+            return;
+        }
+        match persisted.result {
+            Ok(()) => self.feed(Input::Persisted { ticket: persisted.ticket }, ctx),
+            // The log's thread ends the process; until then this peer promises nothing more.
+            Err(error) => tracing::error!(group = %self.spec.group, %error, "the log did not take a write"),
+        }
+    }
+}
+
+impl Handler<ChunkRead> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, read: ChunkRead, ctx: &mut Self::Context) {
+        if read.life == self.life {
+            self.feed(read.input, ctx);
+        }
+    }
+}
+
+impl Handler<ChunkStored> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, stored: ChunkStored, ctx: &mut Self::Context) {
+        if stored.life == self.life {
+            if stored.complete.is_some() {
+                self.received = stored.complete;
+            }
+            self.feed(stored.input, ctx);
+        }
+    }
+}
+
+impl Handler<SnapshotTaken> for RaftPeer {
+    type Result = ();
+
+    fn handle(&mut self, taken: SnapshotTaken, ctx: &mut Self::Context) {
+        self.snapshotting = false;
+        match taken.result {
+            Ok(mark) => self.snapshot_taken(mark, ctx),
+            Err(error) => {
+                // Try again after as much log again, rather than at once.
+                self.log_bytes = 0;
+                tracing::warn!(group = %self.spec.group, error, "no snapshot was taken");
+            }
+        }
+    }
+}
+
+impl Handler<ObservePeer> for RaftPeer {
+    type Result = PeerStatus;
+
+    fn handle(&mut self, _: ObservePeer, _: &mut Self::Context) -> PeerStatus {
+        self.status()
+    }
+}
