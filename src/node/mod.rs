@@ -1,1 +1,3 @@
-//! (tour of the room)
+//! Composition: configuration, putting a node together, running node processes, logging.
+
+pub mod config;
