@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use problems::{ConfigProblem, ConfigProblems};
+pub(crate) use rules::check_level;
 
 use crate::logic::ids::NodeId;
 

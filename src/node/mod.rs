@@ -1,3 +1,6 @@
 //! Composition: configuration, putting a node together, running node processes, logging.
 
 pub mod config;
+pub mod exit;
+pub mod identity;
+pub mod logging;
