@@ -3,4 +3,5 @@
 pub mod config;
 pub mod exit;
 pub mod identity;
+pub mod launcher;
 pub mod logging;
