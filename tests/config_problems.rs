@@ -124,7 +124,7 @@ fn what_does_not_fit_in_a_frame_is_refused() {
     let text = "[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n[limits]\nmax_frame_bytes = 1048576\nmax_value_bytes = 1000";
     let found = problems(text);
     assert!(
-        found.contains("limits.max_frame_bytes (line 5): 4194304 bytes do not fit in a frame"),
+        found.contains("limits.max_frame_bytes (line 5): 2097152 bytes do not fit in a frame"),
         "{found}"
     );
 }

@@ -2,9 +2,10 @@
 //!
 //! One file serves all nodes of a cluster; a node is chosen by its id. The structs below are the whole schema:
 //! [`parse`](Config::parse) derives the known keys and their types from them, so a key is added by adding a field,
-//! its default, a check in `rules.rs` where not every value makes sense, and its place in `config/reference.toml`
+//! its default in `defaults.rs`, a check in `rules.rs` where not every value makes sense, and its place in `config/reference.toml`
 //! (a test compares the two).
 
+mod defaults;
 mod problems;
 mod rules;
 mod text;
@@ -98,6 +99,12 @@ pub struct RaftConfig {
     pub max_append_bytes: u64,
     /// Append messages under way to one follower at a time.
     pub inflight_appends: u32,
+    /// The same in bytes of entries.
+    pub inflight_bytes: u64,
+    /// Above so many bytes of entries that are not committed yet, a leader takes no more writes.
+    pub max_uncommitted_bytes: u64,
+    /// Above so many bytes of a group's log in memory, a leader takes no more writes until a snapshot is done.
+    pub max_log_bytes: u64,
     /// Bytes of a snapshot sent in one message.
     pub snapshot_chunk_bytes: u64,
     /// Let clients that ask for it read from the leader's lease, which trusts that clocks run at about the same speed.
@@ -114,6 +121,8 @@ pub struct StorageConfig {
     pub snapshot_after_log_bytes: u64,
     /// Entries kept in the log behind a snapshot, for followers that lag a little.
     pub keep_log_entries: u64,
+    /// The same in bytes; whichever is less is kept.
+    pub keep_log_bytes: u64,
     /// Write snapshots at most this fast, so that they do not slow down the log; 0: as fast as the disk takes them.
     pub snapshot_rate_bytes_per_s: u64,
 }
@@ -127,25 +136,33 @@ pub struct LimitsConfig {
     /// Longest value, in bytes.
     pub max_value_bytes: u64,
     /// Most changes in a batch.
-    pub max_batch_changes: u32,
+    pub max_batch_changes: u64,
     /// Most bytes of keys and values in a batch.
     pub max_batch_bytes: u64,
     /// Most bytes of keys and values in one page of a range.
-    pub max_range_bytes: u64,
+    pub max_reply_bytes: u64,
     /// Most bytes of keys and values in the store of a group. Deletes are always admitted.
     pub max_store_bytes: u64,
-    /// Most sessions of a group; the one untouched for longest makes room.
-    pub max_sessions: u32,
+    /// Most sessions of a group.
+    pub max_sessions: u64,
     /// A session expires when untouched for so many milliseconds.
     pub session_ttl_ms: u64,
     /// Commands of one session under way at once.
     pub session_window: u32,
     /// Most leases of a group.
-    pub max_leases: u32,
+    pub max_leases: u64,
+    /// Shortest time to live of a lease in milliseconds; a shorter wish is raised to it.
+    pub min_lease_ttl_ms: u64,
+    /// Longest time to live of a lease.
+    pub max_lease_ttl_ms: u64,
+    /// Longest time to live of a key.
+    pub max_key_ttl_ms: u64,
     /// Requests of clients under way in one group of a node; above, the answer is "busy".
     pub max_pending_requests: u32,
     /// The same in bytes.
     pub max_pending_bytes: u64,
+    /// Requests of one connection that are unanswered at once.
+    pub max_requests_per_connection: u32,
     /// Connections accepted at once by a node.
     pub max_connections: u32,
     /// Largest frame accepted from a connection, in bytes.
@@ -162,6 +179,8 @@ pub struct NetConfig {
     pub queue_bytes: u64,
     /// Give up a dial after so many milliseconds.
     pub connect_timeout_ms: u64,
+    /// Give up a handshake after so many milliseconds.
+    pub handshake_timeout_ms: u64,
     /// Drop a connection on which nothing arrived for so many milliseconds.
     pub idle_timeout_ms: u64,
     /// Ping a connection on which nothing arrived for so many milliseconds.
@@ -246,128 +265,6 @@ pub struct LauncherConfig {
     pub backoff_max_ms: u64,
     /// A process that ran for so many seconds is taken for healthy again: its pause starts anew.
     pub stable_s: u64,
-}
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
-
-impl Default for ClusterConfig {
-    fn default() -> Self {
-        Self { id: "local".into(), groups: 1, nodes: Vec::new() }
-    }
-}
-
-impl Default for ClusterNode {
-    /// An entry that lacks what it must have: `parse` reports it.
-    fn default() -> Self {
-        Self { id: NodeId(0), address: String::new(), data_dir: None }
-    }
-}
-
-impl Default for NodeConfig {
-    fn default() -> Self {
-        Self { data_dir: format!("quorate-data/node-{ID_PLACEHOLDER}").into() }
-    }
-}
-
-impl Default for RaftConfig {
-    fn default() -> Self {
-        Self {
-            heartbeat_ms: 60,
-            election_timeout_min_ms: 300,
-            election_timeout_max_ms: 600,
-            max_append_bytes: MIB,
-            inflight_appends: 64,
-            snapshot_chunk_bytes: MIB,
-            lease_reads: false,
-        }
-    }
-}
-
-impl Default for StorageConfig {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 64 * MIB,
-            snapshot_after_log_bytes: 64 * MIB,
-            keep_log_entries: 10_000,
-            snapshot_rate_bytes_per_s: 128 * MIB,
-        }
-    }
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            max_key_bytes: 4 * KIB,
-            max_value_bytes: MIB,
-            max_batch_changes: 1024,
-            max_batch_bytes: 4 * MIB,
-            max_range_bytes: MIB,
-            max_store_bytes: 4 * GIB,
-            max_sessions: 65_536,
-            session_ttl_ms: 600_000,
-            session_window: 1024,
-            max_leases: 65_536,
-            max_pending_requests: 65_536,
-            max_pending_bytes: 256 * MIB,
-            max_connections: 4096,
-            max_frame_bytes: 16 * MIB,
-        }
-    }
-}
-
-impl Default for NetConfig {
-    fn default() -> Self {
-        Self {
-            queue_messages: 16_384,
-            queue_bytes: 64 * MIB,
-            connect_timeout_ms: 1000,
-            idle_timeout_ms: 5000,
-            ping_ms: 1000,
-            redial_min_ms: 20,
-            redial_max_ms: 1000,
-        }
-    }
-}
-
-impl Default for SupervisionConfig {
-    fn default() -> Self {
-        Self {
-            max_restarts: 10,
-            window_s: 60,
-            backoff_min_ms: 5,
-            backoff_max_ms: 2000,
-            stable_s: 30,
-            hang_timeout_ms: 10_000,
-        }
-    }
-}
-
-impl Default for RuntimeConfig {
-    fn default() -> Self {
-        Self { arbiters: 1 }
-    }
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
-    }
-}
-
-impl Default for LauncherConfig {
-    fn default() -> Self {
-        Self {
-            ready_timeout_s: 30,
-            stop_timeout_s: 10,
-            max_restarts: 10,
-            window_s: 60,
-            backoff_min_ms: 100,
-            backoff_max_ms: 5000,
-            stable_s: 30,
-        }
-    }
 }
 
 impl Config {

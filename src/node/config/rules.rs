@@ -13,6 +13,7 @@ const GIB: i64 = 1024 * MIB;
 const TIB: i64 = 1024 * GIB;
 const HOUR_MS: i64 = 3_600_000;
 const DAY_S: i64 = 86_400;
+const DAY_MS: i64 = 1000 * DAY_S;
 
 /// Least and greatest value of every integer key.
 const RANGES: &[(&str, i64, i64)] = &[
@@ -22,28 +23,37 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("raft.election_timeout_max_ms", 20, 120_000),
     ("raft.max_append_bytes", 4 * KIB, GIB),
     ("raft.inflight_appends", 1, 65_536),
+    ("raft.inflight_bytes", 4 * KIB, TIB),
+    ("raft.max_uncommitted_bytes", 64 * KIB, TIB),
+    ("raft.max_log_bytes", 64 * KIB, TIB),
     ("raft.snapshot_chunk_bytes", 4 * KIB, 64 * MIB),
     ("storage.segment_bytes", MIB, 4 * GIB),
     ("storage.snapshot_after_log_bytes", 64 * KIB, TIB),
     ("storage.keep_log_entries", 0, 1_000_000_000),
+    ("storage.keep_log_bytes", 0, TIB),
     ("storage.snapshot_rate_bytes_per_s", 0, TIB),
-    ("limits.max_key_bytes", 1, MIB),
-    ("limits.max_value_bytes", 1, 256 * MIB),
-    ("limits.max_batch_changes", 1, 1_000_000),
-    ("limits.max_batch_bytes", 1, 512 * MIB),
-    ("limits.max_range_bytes", 1, 256 * MIB),
+    ("limits.max_key_bytes", 1, 64 * KIB),
+    ("limits.max_value_bytes", 1, 8 * MIB),
+    ("limits.max_batch_changes", 1, 16_384),
+    ("limits.max_batch_bytes", 1, 16 * MIB),
+    ("limits.max_reply_bytes", 1, 8 * MIB),
     ("limits.max_store_bytes", MIB, 1024 * TIB),
-    ("limits.max_sessions", 1, 100_000_000),
-    ("limits.session_ttl_ms", 1000, 24 * 365 * HOUR_MS),
-    ("limits.session_window", 1, 1_000_000),
-    ("limits.max_leases", 1, 100_000_000),
+    ("limits.max_sessions", 1, 1 << 20),
+    ("limits.session_ttl_ms", 1000, 365 * DAY_MS),
+    ("limits.session_window", 1, 4096),
+    ("limits.max_leases", 1, 1 << 20),
+    ("limits.min_lease_ttl_ms", 1, DAY_MS),
+    ("limits.max_lease_ttl_ms", 1, 3650 * DAY_MS),
+    ("limits.max_key_ttl_ms", 1, 36_500 * DAY_MS),
     ("limits.max_pending_requests", 1, 100_000_000),
     ("limits.max_pending_bytes", 64 * KIB, TIB),
+    ("limits.max_requests_per_connection", 1, 1_000_000),
     ("limits.max_connections", 1, 1_000_000),
     ("limits.max_frame_bytes", 64 * KIB, GIB),
     ("net.queue_messages", 1, 100_000_000),
     ("net.queue_bytes", 64 * KIB, TIB),
     ("net.connect_timeout_ms", 10, HOUR_MS),
+    ("net.handshake_timeout_ms", 10, HOUR_MS),
     ("net.idle_timeout_ms", 100, HOUR_MS),
     ("net.ping_ms", 10, HOUR_MS),
     ("net.redial_min_ms", 1, HOUR_MS),
@@ -69,7 +79,8 @@ const ORDERED: &[(&str, &str, &str)] = &[
     ("net.redial_min_ms", "net.redial_max_ms", "a pause grows from the one to the other"),
     ("supervision.backoff_min_ms", "supervision.backoff_max_ms", "a pause grows from the one to the other"),
     ("launcher.backoff_min_ms", "launcher.backoff_max_ms", "a pause grows from the one to the other"),
-    ("limits.max_value_bytes", "limits.max_batch_bytes", "a batch must hold the longest value"),
+    ("limits.min_lease_ttl_ms", "limits.max_lease_ttl_ms", "the one is the least, the other the most"),
+    ("raft.max_append_bytes", "raft.inflight_bytes", "one append message must be let through"),
     ("limits.max_batch_bytes", "limits.max_pending_bytes", "one batch must be admitted"),
 ];
 
@@ -84,6 +95,7 @@ pub(super) fn check(config: &Config, lines: &BTreeMap<String, usize>, problems: 
     rules.ordered();
     rules.timeouts();
     rules.frames();
+    rules.sums();
     rules.names();
     rules.nodes();
 }
@@ -171,8 +183,7 @@ impl Rules<'_> {
         let frame = limits.max_frame_bytes;
         let contents = [
             ("limits.max_batch_bytes", limits.max_batch_bytes),
-            ("limits.max_range_bytes", limits.max_range_bytes),
-            ("limits.max_value_bytes", limits.max_value_bytes.saturating_add(limits.max_key_bytes)),
+            ("limits.max_reply_bytes", limits.max_reply_bytes),
             ("raft.max_append_bytes", self.config.raft.max_append_bytes),
             ("raft.snapshot_chunk_bytes", self.config.raft.snapshot_chunk_bytes),
         ];
@@ -184,6 +195,28 @@ impl Rules<'_> {
                 );
                 self.report_pair(path, "limits.max_frame_bytes", message);
             }
+        }
+    }
+
+    /// What holds several things at once must be as large as all of them.
+    fn sums(&mut self) {
+        let Config { limits, raft, storage, .. } = self.config;
+        let change = limits.max_key_bytes.saturating_add(limits.max_value_bytes);
+        if limits.max_batch_bytes < change {
+            let message = format!(
+                "limits.max_batch_bytes = {} must hold the largest change, max_key_bytes + max_value_bytes = {change}",
+                limits.max_batch_bytes
+            );
+            self.report_pair("limits.max_batch_bytes", "limits.max_value_bytes", message);
+        }
+        let floor = raft.max_uncommitted_bytes.saturating_add(storage.keep_log_bytes);
+        if raft.max_log_bytes <= floor {
+            let message = format!(
+                "raft.max_log_bytes = {} must be above raft.max_uncommitted_bytes + storage.keep_log_bytes = {floor}, \
+                 or no snapshot could ever get the log under it again",
+                raft.max_log_bytes
+            );
+            self.report_pair("raft.max_log_bytes", "storage.keep_log_bytes", message);
         }
     }
 
