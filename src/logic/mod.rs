@@ -4,3 +4,4 @@ pub mod clerk;
 pub mod ids;
 pub mod kv;
 pub mod raft;
+pub mod restart;
