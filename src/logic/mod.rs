@@ -1,6 +1,8 @@
 //! Pure cores.
 
+pub mod clerk;
 pub mod desk;
 pub mod ids;
 pub mod kv;
 pub mod raft;
+pub mod restart;

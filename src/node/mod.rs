@@ -1,1 +1,7 @@
-//! (tour of the room)
+//! Composition: configuration, putting a node together, running node processes, logging.
+
+pub mod config;
+pub mod exit;
+pub mod identity;
+pub mod launcher;
+pub mod logging;

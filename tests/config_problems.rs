@@ -1,0 +1,137 @@
+//! What is said about a configuration that is wrong: everything at once, with the path and line of each key.
+
+use quorate::node::config::Config;
+
+fn problems(text: &str) -> String {
+    Config::parse(text, "test.toml").expect_err("this configuration is wrong").to_string()
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once_with_its_path() {
+    let text = r#"
+[cluster]
+id = "my cluster"
+groups = "one"
+size = 3
+
+[[cluster.nodes]]
+id = 1
+address = "127.0.0.1"
+
+[[cluster.nodes]]
+id = 1
+adress = "127.0.0.1:7102"
+
+[[cluster.nodes]]
+id = -3
+address = "127.0.0.1:7103"
+
+[raft]
+hartbeat_ms = 50
+heartbeat = 50
+election_timeout_min_ms = 100
+election_timeout_max_ms = 100
+inflight_appends = 5000000000
+lease_reads = 1
+segment_bytes = 5
+
+[storage]
+segment_bytes = 1_000
+
+[log]
+level = "loud"
+format = "xml"
+
+[launcher]
+backoff_max_ms = 50
+
+[nett]
+ping_ms = 1
+"#;
+    let expected = r#"configuration test.toml: 19 problems
+  cluster.id (line 3): use 1 to 64 letters, digits, dots, dashes and underscores
+  cluster.groups (line 4): expected an integer, found the string "one"; write a plain number, the unit is in the key's name
+  cluster.size (line 5): unknown key; known here: groups, id, nodes
+  cluster.nodes[0].address (line 9): "127.0.0.1" has no port; write host:port, such as "127.0.0.1:7101"
+  cluster.nodes[1].address (line 11): missing; it has no default
+  cluster.nodes[1].id (line 12): 1 is already taken by cluster.nodes[0].id
+  cluster.nodes[1].adress (line 13): unknown key; did you mean `address`?
+  cluster.nodes[2].id (line 16): invalid value: integer `-3`, expected u64
+  raft.hartbeat_ms (line 20): unknown key; did you mean `heartbeat_ms`?
+  raft.heartbeat (line 21): unknown key; did you mean `heartbeat_ms`?
+  raft.election_timeout_min_ms (line 22): election_timeout_min_ms = 100 must be at least twice heartbeat_ms = 60: one late heartbeat must not start an election
+  raft.inflight_appends (line 24): invalid value: integer `5000000000`, expected u32
+  raft.lease_reads (line 25): expected true or false, found the integer 1
+  raft.segment_bytes (line 26): unknown key; did you mean `storage.segment_bytes`?
+  storage.segment_bytes (line 29): 1000 is out of range; use 1048576 to 4294967296
+  log.level (line 32): "loud" is not a level; use off, error, warn, info, debug, trace, or directives such as "info,quorate::net=debug"
+  log.format (line 33): unknown variant `xml`, expected `text` or `json`
+  launcher.backoff_max_ms (line 36): launcher.backoff_max_ms = 50 must be at least launcher.backoff_min_ms = 100: a pause grows from the one to the other
+  nett (line 38): unknown key; did you mean `net`?"#;
+    let found = problems(text);
+    assert_eq!(found, expected, "found:\n{found}");
+}
+
+#[test]
+fn malformed_toml_is_reported_with_line_and_column() {
+    let found = problems("[cluster]\nid = \"local\"\ngroups = \n\n[raft\nheartbeat_ms = 1\n");
+    assert!(found.contains("line 3: column 10: malformed TOML: "), "{found}");
+    assert!(found.contains("line 5: column 6: malformed TOML: "), "{found}");
+}
+
+#[test]
+fn a_cluster_without_nodes_is_refused() {
+    assert_eq!(
+        problems(""),
+        "configuration test.toml: cluster.nodes: no node is named; add a [[cluster.nodes]] with an id and an address"
+    );
+}
+
+#[test]
+fn a_table_in_the_wrong_shape_is_one_problem() {
+    let found = problems("raft = 5\n[cluster.nodes]\nid = 1\n");
+    assert_eq!(
+        found,
+        "configuration test.toml: 2 problems\n  \
+         raft (line 1): expected a table, found the integer 5; write it as a [section]\n  \
+         cluster.nodes (line 2): expected an array of tables, found a table; write [[...]] with double brackets"
+    );
+}
+
+#[test]
+fn nodes_of_one_machine_share_neither_address_nor_data() {
+    let nodes = |second: &str| {
+        format!(
+            "node.data_dir = \"data\"\n[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n\
+             [[cluster.nodes]]\nid = 2\n{second}"
+        )
+    };
+    let same_address = problems(&nodes("address = \"a:1\"\ndata_dir = \"other\""));
+    assert!(
+        same_address.contains("cluster.nodes[1].address (line 7): \"a:1\" is already taken"),
+        "{same_address}"
+    );
+    let same_data = problems(&nodes("address = \"a:2\""));
+    assert!(same_data.contains("node.data_dir (line 1): n1 and n2 would share"), "{same_data}");
+    let own_data = problems(&nodes("address = \"a:2\"\ndata_dir = \"data\""));
+    assert!(own_data.contains("cluster.nodes[1].data_dir (line 8): n1 and n2 would share"), "{own_data}");
+    // On different machines the same path is the usual thing.
+    Config::parse(&nodes("address = \"b:1\""), "test.toml").expect("a good configuration");
+}
+
+#[test]
+fn what_does_not_fit_in_a_frame_is_refused() {
+    let text = "[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n[limits]\nmax_frame_bytes = 1048576\nmax_value_bytes = 1000";
+    let found = problems(text);
+    assert!(
+        found.contains("limits.max_frame_bytes (line 5): 2097152 bytes do not fit in a frame"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let found =
+        Config::load("/nowhere/quorate.toml".as_ref()).expect_err("there is no such file").to_string();
+    assert!(found.starts_with("configuration /nowhere/quorate.toml: cannot be read: "), "{found}");
+}
