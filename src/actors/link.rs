@@ -1,23 +1,21 @@
 //! The link of this node to a peer: one actor for each, restarted on its own.
 
-use std::sync::Arc;
-
 use actix::prelude::*;
 
+use super::known::Known;
 use crate::net::link::{Link, LinkEvent};
-use crate::net::router::Router;
 
 /// Keeps a connection to a peer, for as long as it lives. The queue of what is to be sent is not its own, so that
 /// senders do not notice a restart.
 pub struct LinkActor {
-    make: Box<dyn Fn() -> Link + Send>,
-    router: Arc<Router>,
+    link: Option<Link>,
+    known: Known,
 }
 
 impl LinkActor {
-    /// An actor that runs the link that `make` describes.
-    pub fn new(router: Arc<Router>, make: impl Fn() -> Link + Send + 'static) -> Self {
-        LinkActor { make: Box::new(make), router }
+    /// An actor that runs this link. `known` judges the peer's data directory.
+    pub fn new(link: Link, known: Known) -> Self {
+        LinkActor { link: Some(link), known }
     }
 }
 
@@ -25,11 +23,10 @@ impl Actor for LinkActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let link = (self.make)();
-        let router = self.router.clone();
+        let link = self.link.take().expect("an actor is started once");
+        let known = self.known.clone();
         let run = async move {
-            let known = |node, store| router.check_store(node, store);
-            link.run(&known, |event| {
+            link.run(&*known, |event| {
                 if let LinkEvent::Packets(packets) = event {
                     tracing::debug!(count = packets.len(), "packets on a link that carries none this way");
                 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::prelude::*;
 
+use super::known::Known;
 use super::supervision::{ChildSpec, SupervisorRef};
 use crate::net::connection::Connection;
 use crate::net::faults::LinkFaults;
@@ -26,6 +27,8 @@ pub struct ListenerSpec {
     pub settings: NetSettings,
     /// Where requests and messages go.
     pub router: Arc<Router>,
+    /// Judges nodes that dial.
+    pub known: Known,
     /// Under whom connections live.
     pub connections: SupervisorRef,
     /// Numbers connections over all lives of the listener.
@@ -89,10 +92,9 @@ impl Actor for ConnectionActor {
 
 async fn serve(spec: ListenerSpec, Accepted { stream, crowded, permit }: Accepted) {
     let router = &spec.router;
-    let known = |node, store| router.check_store(node, store);
     let nodes = router.nodes();
     let opened =
-        accept(stream, router.me(), nodes, &known, crowded, &spec.settings, &spec.quiet).await;
+        accept(stream, router.me(), nodes, &*spec.known, crowded, &spec.settings, &spec.quiet).await;
     // A refusal was logged where it was decided.
     if let Ok(connection) = opened {
         converse(&spec, connection, permit).await;

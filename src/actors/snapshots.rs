@@ -48,8 +48,8 @@ struct Open {
     incoming: Option<(StoreKey, Incoming)>,
 }
 
-/// Which snapshot is on its way in, and for which life of the peer.
-type StoreKey = (u64, crate::logic::ids::LogPosition);
+/// Which transfer is on its way in, of which life of the peer.
+type StoreKey = (u64, u64);
 
 impl SnapshotDesk {
     /// A desk over `store` that reports to these ports.
@@ -100,16 +100,15 @@ impl SnapshotDesk {
     pub(crate) fn store(&self, life: u64, chunk: StoreChunk) {
         let desk = self.clone();
         self.thread.run(move || {
-            let snapshot = chunk.meta.last;
-            let number = chunk.number;
+            let (transfer, number, snapshot) = (chunk.transfer, chunk.number, chunk.meta.last);
             let message = match desk.store_now(life, chunk) {
                 Ok(complete) => {
-                    ChunkStored { life, input: Input::ChunkStored { snapshot, number }, complete }
+                    ChunkStored { life, input: Input::ChunkStored { transfer, number }, complete }
                 }
                 Err(error) => {
                     tracing::warn!(%snapshot, number, %error, "a chunk of a snapshot was not stored");
                     desk.open.lock().unwrap_or_else(PoisonError::into_inner).incoming = None;
-                    ChunkStored { life, input: Input::SnapshotFailed { snapshot }, complete: None }
+                    ChunkStored { life, input: Input::SnapshotFailed { transfer }, complete: None }
                 }
             };
             let _ = desk.stored.tell(message);
@@ -118,7 +117,7 @@ impl SnapshotDesk {
 
     fn store_now(&self, life: u64, chunk: StoreChunk) -> Result<Option<SnapshotMark>, StorageError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (life, chunk.meta.last);
+        let key = (life, chunk.transfer);
         if chunk.number == 0 || open.incoming.as_ref().is_none_or(|(opened, _)| *opened != key) {
             open.incoming = Some((key, self.store.receive(chunk.meta)?));
         }

@@ -1,0 +1,373 @@
+//! Putting a node together, and taking it apart again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::config::Config;
+use super::exit::{DAMAGED, Failure, INTERNAL, UNAVAILABLE};
+use super::group::{self, Group, Shared};
+use super::identity::{DataDir, IdentityError, PeerStores};
+use super::settings;
+use crate::actors::admin::{Admin, AdminSpec, ChaosTools};
+use crate::actors::background::Background;
+use crate::actors::caller::Incoming;
+use crate::actors::clock::NodeClock;
+use crate::actors::known::Known;
+use crate::actors::link::LinkActor;
+use crate::actors::listener::{ListenerActor, ListenerSpec};
+use crate::actors::supervision::{
+    ChildSpec, OnHang, Place, Port, Registry, Slot, Strategy, Supervisor, SupervisorRef, Watchdog,
+};
+use crate::logic::ids::{GroupId, NodeId};
+use crate::logic::raft::membership::Membership;
+use crate::messages::group::FromPeers;
+use crate::net::faults::LinkFaults;
+use crate::net::handshake::{Identity, Refusal};
+use crate::net::link::Link;
+use crate::net::router::Router;
+use crate::net::transport::Transport;
+use crate::net::{NetSettings, Outbound, QuietLog};
+use crate::storage::{
+    Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, RealDisk, Recovered, SnapshotStore, WalHandle,
+};
+
+/// Name of the root of a node's supervision tree.
+const ROOT: &str = "node";
+
+/// A running node.
+///
+/// It lives on the current thread's `LocalSet` (an actix `System` has one), so a program may run several of them side
+/// by side, each with a data directory of its own.
+pub struct Node {
+    root: SupervisorRef,
+    endings: UnboundedReceiver<Failure>,
+    _watchdog: Watchdog,
+    storage: Storage,
+    _data: DataDir,
+}
+
+/// What of a node is its disk.
+struct Storage {
+    writer: LogWriter,
+    wal: WalHandle,
+    snapshots: SnapshotStore,
+    faults: Arc<DiskFaults>,
+}
+
+impl Node {
+    /// Opens the data directory of node `id`, and starts its actors. Returns when all of them are up; whether the
+    /// cluster serves is another matter.
+    ///
+    /// # Errors
+    /// When the data directory cannot be used (or must not be: damage), or the address is taken.
+    pub async fn start(config: &Config, id: NodeId, transport: Arc<dyn Transport>) -> Result<Node, Failure> {
+        let data = DataDir::open(&config.data_dir(id), &config.cluster.id, id)?;
+        let peers = PeerStores::open(&data)?;
+        let (ending, endings) = unbounded_channel();
+        let (storage, recovered) = open_storage(config, id, data.path(), ending.clone())?;
+        let registry = Registry::new(fastrand::u64(..));
+        let failed = ending.clone();
+        registry.on_hang(move |hang| {
+            // Its thread is blocked, so nothing on it can end the process in order.
+            tracing::error!(actor = hang.path, "an actor blocks its thread; the process ends");
+            std::process::exit(INTERNAL.into());
+        });
+        let watchdog = Watchdog::start(&registry, settings::hang_timeout(config)).map_err(no_thread)?;
+        let me = Identity { cluster: config.cluster.id.clone(), node: id, store: data.store() };
+        let parts = Parts {
+            config,
+            id,
+            transport,
+            router: Router::new(me, addresses(config)),
+            known: None,
+            registry: registry.clone(),
+            clock: NodeClock::start(),
+            net: settings::net(config),
+        };
+        let root = parts.assemble(&storage, recovered, peers)?.on_give_up(move |exit| {
+            let text = format!("the node's actors failed too often: {exit}");
+            let _ = failed.send(Failure::internal(text));
+        });
+        let root = root.start(&registry);
+        match root.ready().await {
+            Ok(()) => Ok(Node { root, endings, _watchdog: watchdog, storage, _data: data }),
+            Err(exit) => Err(Failure::new(UNAVAILABLE, format!("the node did not start: {exit}"))),
+        }
+    }
+
+    /// Waits until the node cannot go on: its disk failed, or its actors failed too often.
+    pub async fn failed(&mut self) -> Failure {
+        match self.endings.recv().await {
+            Some(failure) => failure,
+            // The senders live in the actors' supervisor and the log's thread.
+            None => Failure::internal("the node ended without a word"),
+        }
+    }
+
+    /// Stops the actors in the reverse order of their start, writes what the log still has to write, and returns.
+    pub async fn stop(self) {
+        self.root.shutdown().await;
+        drop(self.storage.writer);
+    }
+}
+
+/// What is needed while a node is put together.
+struct Parts<'a> {
+    config: &'a Config,
+    id: NodeId,
+    transport: Arc<dyn Transport>,
+    router: Arc<Router>,
+    known: Option<Known>,
+    registry: Arc<Registry>,
+    clock: NodeClock,
+    net: NetSettings,
+}
+
+impl Parts<'_> {
+    /// The whole tree: groups first, then the admin actor, then the network, so that nobody is let in before there
+    /// is somebody to answer.
+    fn assemble(
+        mut self,
+        storage: &Storage,
+        recovered: Recovered,
+        peers: PeerStores,
+    ) -> Result<Supervisor, Failure> {
+        let known = acquaintance(self.router.clone(), peers);
+        self.known = Some(known.clone());
+        let (links, faults) = self.links(&known);
+        let groups = self.groups(storage, recovered)?;
+        let mut root = Supervisor::new(ROOT, Strategy::OneForOne).policy(settings::restart_policy(self.config));
+        let mut ports = Vec::new();
+        for group in groups {
+            self.register(group.ports.group, group.incoming, group.from_peers);
+            ports.push(group.ports);
+            root = root.child(group.supervisor);
+        }
+        let admin = Slot::new("admin");
+        let incoming: Port<Incoming> = admin.port();
+        self.router.register_admin(Arc::new(move |asks| {
+            let _ = incoming.tell(Incoming(asks));
+            Ok(())
+        }));
+        let wal = storage.wal.clone();
+        let snapshots = storage.snapshots.clone();
+        let spec = AdminSpec {
+            node: self.id,
+            clock: self.clock,
+            registry: self.registry.clone(),
+            root: ROOT.to_owned(),
+            groups: ports,
+            disk_bytes: Arc::new(move || wal.disk_bytes() + snapshots.disk_bytes()),
+            chaos: self
+                .config
+                .chaos
+                .enabled
+                .then(|| ChaosTools { links: faults, disk: storage.faults.clone() }),
+        };
+        let admin_child = ChildSpec::new("admin", move |_| Admin::new(spec.clone()))
+            .slot(&admin)
+            .hang_timeout(settings::hang_timeout(self.config), OnHang::Report);
+        Ok(root.child(admin_child).child(links).child(self.front(known)))
+    }
+
+    /// Makes a group's actors reachable. What they do not take is answered by `Incoming` itself.
+    fn register(&self, group: GroupId, incoming: Port<Incoming>, from_peers: Port<FromPeers>) {
+        self.router.register_kv(
+            group,
+            Arc::new(move |asks| {
+                let _ = incoming.tell(Incoming(asks));
+                Ok(())
+            }),
+        );
+        self.router.register_raft(
+            group,
+            Arc::new(move |envelopes| {
+                let _ = from_peers.tell(FromPeers(envelopes));
+                Ok(())
+            }),
+        );
+    }
+
+    /// A link to each peer.
+    fn links(&self, known: &Known) -> (Supervisor, BTreeMap<NodeId, Arc<LinkFaults>>) {
+        let mut supervisor =
+            Supervisor::new("links", Strategy::OneForOne).policy(settings::restart_policy(self.config));
+        let mut all_faults = BTreeMap::new();
+        for node in self.config.cluster.nodes.iter().filter(|node| node.id != self.id) {
+            let outbound = Outbound::new(&self.net, false);
+            self.router.set_link(node.id, outbound.clone());
+            let faults = Arc::new(LinkFaults::new(fastrand::u64(..)));
+            all_faults.insert(node.id, faults.clone());
+            let (to, address) = (node.id, node.address.clone());
+            let (hello, transport, settings) =
+                (self.router.me().hello(), self.transport.clone(), self.net.clone());
+            let known = known.clone();
+            let child = ChildSpec::new(format!("link-{}", to.0), move |context| {
+                let link = Link {
+                    to,
+                    address: address.clone(),
+                    hello: hello.clone(),
+                    transport: transport.clone(),
+                    settings: settings.clone(),
+                    outbound: outbound.clone(),
+                    faults: faults.clone(),
+                    seed: context.generation(),
+                };
+                LinkActor::new(link, known.clone())
+            });
+            supervisor = supervisor.child(child);
+        }
+        (supervisor, all_faults)
+    }
+
+    /// Listener and accepted connections.
+    fn front(&self, known: Known) -> Supervisor {
+        let policy = settings::restart_policy(self.config);
+        let connections = Supervisor::new("connections", Strategy::OneForOne).policy(policy.clone());
+        let node = self.config.cluster_node(self.id);
+        let spec = ListenerSpec {
+            address: node.map(|node| node.address.clone()).unwrap_or_default(),
+            transport: self.transport.clone(),
+            settings: self.net.clone(),
+            router: self.router.clone(),
+            known,
+            connections: connections.handle(),
+            count: Arc::new(AtomicU64::new(1)),
+            quiet: Arc::new(QuietLog::default()),
+        };
+        let listener = ChildSpec::prepared("listener", move |_| ListenerActor::bind(spec.clone()));
+        Supervisor::new("front", Strategy::OneForOne).policy(policy).child(connections).child(listener)
+    }
+
+    fn groups(&self, storage: &Storage, mut recovered: Recovered) -> Result<Vec<Group>, Failure> {
+        let shared = Arc::new(self.shared(storage)?);
+        let arbiters = self.arbiters();
+        let mut groups = Vec::new();
+        for number in 1..=self.config.cluster.groups {
+            let group = GroupId(number);
+            let found = recovered.groups.remove(&group).unwrap_or_default();
+            let raft = settings::raft(self.config, group, self.id, fastrand::u64(..));
+            let place = arbiters[number as usize % arbiters.len()].clone();
+            groups.push(group::assemble(&shared, raft, found, place));
+        }
+        if let Some((left, _)) = recovered.groups.first_key_value() {
+            let text = format!(
+                "the data directory holds group {}, but cluster.groups is {}: set it to at least {0}",
+                left.0, self.config.cluster.groups
+            );
+            return Err(Failure::usage(text));
+        }
+        Ok(groups)
+    }
+
+    /// With one arbiter everything stays on this thread: a hop between threads costs more than the work of a message.
+    fn arbiters(&self) -> Vec<Place> {
+        match self.config.runtime.arbiters {
+            0 | 1 => vec![Place::Here],
+            many => (0..many).map(|_| Place::On(actix::Arbiter::new().handle())).collect(),
+        }
+    }
+
+    fn shared(&self, storage: &Storage) -> Result<Shared, Failure> {
+        let nodes = &self.config.cluster.nodes;
+        let mut peers = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.id != self.id) {
+            let peer = self.router.raft(node.id).map_err(|error| Failure::internal(error.to_string()))?;
+            peers.insert(node.id, peer);
+        }
+        Ok(Shared {
+            node: self.id,
+            clock: self.clock,
+            wal: storage.wal.clone(),
+            snapshots: storage.snapshots.clone(),
+            snapshot_reader: Background::start("snapshot-reader").map_err(no_thread)?,
+            snapshot_writer: Background::start("snapshot-writer").map_err(no_thread)?,
+            peers,
+            bootstrap: Membership::of_voters(nodes.iter().map(|node| node.id)),
+            limits: settings::limits(self.config),
+            max_pending_requests: self.config.limits.max_pending_requests as usize,
+            max_pending_bytes: settings::bytes(self.config.limits.max_pending_bytes),
+            snapshot_after_bytes: self.config.storage.snapshot_after_log_bytes,
+            policy: settings::restart_policy(self.config),
+            hang_timeout: settings::hang_timeout(self.config),
+        })
+    }
+}
+
+fn no_thread(error: io::Error) -> Failure {
+    Failure::internal(format!("cannot start a thread: {error}"))
+}
+
+fn addresses(config: &Config) -> Vec<(NodeId, String)> {
+    config.cluster.nodes.iter().map(|node| (node.id, node.address.clone())).collect()
+}
+
+/// A node of the cluster, with the data directory that it always had.
+fn acquaintance(router: Arc<Router>, peers: PeerStores) -> Known {
+    let peers = Mutex::new(peers);
+    Arc::new(move |node, store| {
+        router.check_store(node, store)?;
+        let admitted = peers.lock().unwrap_or_else(PoisonError::into_inner).admit(node, store);
+        match admitted {
+            Ok(()) => Ok(()),
+            Err(IdentityError::NewStore { known, found, .. }) => {
+                Err(Refusal::Store { node, known, actual: found })
+            }
+            Err(error) => {
+                // Not the peer's fault, and it showed no other directory than before in this life.
+                tracing::error!(%error, "cannot remember the data directory of {node}");
+                Ok(())
+            }
+        }
+    })
+}
+
+fn open_storage(
+    config: &Config,
+    id: NodeId,
+    dir: &Path,
+    ending: UnboundedSender<Failure>,
+) -> Result<(Storage, Recovered), Failure> {
+    let faults = Arc::new(DiskFaults::default());
+    let log_disk = open_disk(config, &dir.join("log"), &faults)?;
+    let snapshot_disk = open_disk(config, &dir.join("snapshots"), &faults)?;
+    let options = LogOptions { segment_bytes: config.storage.segment_bytes, ..LogOptions::new(id) };
+    let fatal = move |error: crate::storage::StorageError| {
+        let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
+    };
+    let (writer, wal, recovered) =
+        LogWriter::start(log_disk, options, Box::new(fatal)).map_err(storage_failure)?;
+    for note in &recovered.notes {
+        tracing::warn!("{note}");
+    }
+    let rate = Some(config.storage.snapshot_rate_bytes_per_s).filter(|rate| *rate > 0);
+    let snapshots = SnapshotStore::open(snapshot_disk, rate).map_err(storage_failure)?;
+    Ok((Storage { writer, wal, snapshots, faults }, recovered))
+}
+
+fn open_disk(config: &Config, dir: &Path, faults: &Arc<DiskFaults>) -> Result<Arc<dyn Disk>, Failure> {
+    let disk = RealDisk::open(dir).map_err(storage_failure)?;
+    if config.chaos.enabled {
+        Ok(Arc::new(FaultyDisk::new(disk, faults.clone())))
+    } else {
+        Ok(Arc::new(disk))
+    }
+}
+
+fn storage_failure(error: OpenError) -> Failure {
+    let code = match error {
+        OpenError::Damaged { .. } | OpenError::NewerFormat { .. } | OpenError::OtherNode { .. } => DAMAGED,
+        OpenError::Locked { .. } | OpenError::Full { .. } => UNAVAILABLE,
+        OpenError::Io { .. } => INTERNAL,
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// How long an orderly stop of a node may take before the process ends anyway.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
