@@ -1,7 +1,7 @@
 //! From the response to the result of the call, or to its next attempt.
 
 use super::backoff;
-use super::call::Lane;
+use super::call::{Lane, Op};
 use super::core::{Clerk, Output};
 use super::endpoints::EndpointId;
 use super::error::ClerkError;
@@ -9,7 +9,7 @@ use super::pending::{Obstacle, Owner, State, parse_request_id};
 use super::rules;
 use super::session::Session;
 use crate::logic::ids::GroupId;
-use crate::logic::kv::command::{KvError, Reply, SessionId};
+use crate::logic::kv::command::{Command, KvError, Reply, SessionId};
 use crate::messages::client::{Answer, Response, ServerError};
 
 impl Clerk {
@@ -55,7 +55,13 @@ impl Clerk {
         self.note_leader(serial, from, current);
         let Some(pending) = self.pending.get(&serial) else { return };
         if pending.owner != Owner::Open {
-            return self.finish(serial, Ok(answer), out);
+            let closed = pending.stamp.filter(|_| matches!(pending.op, Op::Write(Command::CloseSession)));
+            let group = pending.group;
+            self.finish(serial, Ok(answer), out);
+            if let Some((session, _)) = closed {
+                self.end_session(group, session, out);
+            }
+            return;
         }
         let (group, now) = (pending.group, self.now);
         let sent = match pending.state {

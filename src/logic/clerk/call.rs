@@ -31,7 +31,9 @@ pub struct Call {
 /// What a call asks for.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// Change something. The session commands and `Advance` are refused: they are the clerk's and the leader's own.
+    /// Change something. `CloseSession` ends the clerk's session, if there is one; it is meant for the end, when
+    /// nothing else is under way. The other session commands and `Advance` are refused: they are the clerk's and the
+    /// leader's own.
     Write(Command),
     /// Ask something.
     Read {
@@ -87,7 +89,7 @@ impl Op {
     /// What is wrong with it as the request of a caller, if anything is.
     pub(super) fn fault(&self) -> Option<&'static str> {
         match self {
-            Op::Write(Command::OpenSession | Command::KeepAlive | Command::CloseSession) => {
+            Op::Write(Command::OpenSession | Command::KeepAlive) => {
                 Some("sessions are the clerk's own affair")
             }
             Op::Write(Command::Advance) => Some("`Advance` is the leader's own command"),

@@ -28,12 +28,15 @@ pub struct ClerkOptions {
     pub max_pause: Duration,
     /// Most calls under way, those that wait included.
     pub max_pending: usize,
+    /// Most requests that wait for an answer of one node; the other calls wait here.
+    pub max_in_flight: usize,
     /// Seed of the jitter.
     pub seed: u64,
 }
 
 impl Default for ClerkOptions {
-    /// With sessions; attempts of 1 s, pauses up to 500 ms, 16384 calls under way, no endpoint.
+    /// With sessions; attempts of 1 s, pauses up to 500 ms, 16384 calls under way, 1024 of them at
+    /// one node; no endpoint.
     fn default() -> Self {
         ClerkOptions {
             endpoints: Vec::new(),
@@ -42,6 +45,7 @@ impl Default for ClerkOptions {
             attempt_timeout: Duration::from_secs(1),
             max_pause: Duration::from_millis(500),
             max_pending: 16_384,
+            max_in_flight: 1024,
             seed: 0,
         }
     }
@@ -130,7 +134,7 @@ impl Clerk {
         Clerk {
             now: Duration::ZERO,
             rng: fastrand::Rng::with_seed(options.seed),
-            endpoints: Endpoints::new(&options.endpoints, options.max_pause),
+            endpoints: Endpoints::new(&options.endpoints, options.max_pause, options.max_in_flight.max(1)),
             groups: BTreeMap::new(),
             pending: BTreeMap::new(),
             direct: BTreeSet::new(),

@@ -8,8 +8,8 @@ use super::endpoints::EndpointId;
 use super::error::ClerkError;
 use super::pending::{Owner, Pending, State, request_id};
 use crate::logic::ids::GroupId;
-use crate::logic::kv::command::Command;
-use crate::messages::client::{Request, RequestBody};
+use crate::logic::kv::command::{Command, Reply};
+use crate::messages::client::{Answer, Request, RequestBody};
 
 impl Clerk {
     pub(super) fn on_call(&mut self, call: Call, out: &mut Output) {
@@ -19,6 +19,10 @@ impl Clerk {
         }
         if let Some(fault) = call.op.fault() {
             return out.done.push((call.id, Err(ClerkError::Invalid(fault.to_owned()))));
+        }
+        let closes = matches!(call.op, Op::Write(Command::CloseSession));
+        if closes && self.groups.get(&call.group).is_none_or(|group| group.session.is_none()) {
+            return out.done.push((call.id, Ok(Answer::Kv(Reply::Done))));
         }
         let deadline = call.deadline.map(|after| self.now.saturating_add(after));
         if let Some(at) = deadline {
@@ -39,8 +43,8 @@ impl Clerk {
     /// Puts a call, new or to be tried again, where it waits for its turn. Those that need no leader are sent at once
     /// if they can be; the others go out with the next [`flush`](Self::flush) of their group.
     pub(super) fn enqueue(&mut self, serial: u64, out: &mut Output) {
+        self.settle_state(serial, State::Ready);
         let Some(pending) = self.pending.get_mut(&serial) else { return };
-        pending.state = State::Ready;
         if pending.op.lane() != Lane::Leader {
             self.direct.insert(serial);
             return self.send_direct(serial, out);
@@ -49,7 +53,10 @@ impl Clerk {
         let current = group.session.as_ref().map(|session| session.id());
         if pending.stamp.is_some_and(|(session, _)| Some(session) != current) {
             // Its session is gone, so no copy of it can take effect from now on.
-            if pending.unknown || pending.owner == Owner::KeepAlive {
+            if matches!(pending.op, Op::Write(Command::KeepAlive | Command::CloseSession)) {
+                return self.finish(serial, Ok(Answer::Kv(Reply::Done)), out);
+            }
+            if pending.unknown {
                 return self.finish(serial, Err(ClerkError::Maybe), out);
             }
             pending.stamp = None;
@@ -81,7 +88,9 @@ impl Clerk {
             return;
         }
         if let Some(leader) = group.route.leader(&self.endpoints) {
-            while let Some(serial) = self.groups.get_mut(&id).and_then(|group| group.ready.pop_first()) {
+            while self.endpoints.has_room(leader)
+                && let Some(serial) = self.groups.get_mut(&id).and_then(|group| group.ready.pop_first())
+            {
                 self.transmit(serial, leader, out);
             }
         } else if let Some(target) = group.route.probe_target(&self.endpoints, self.now) {
@@ -160,6 +169,7 @@ impl Clerk {
     fn transmit(&mut self, serial: u64, to: EndpointId, out: &mut Output) {
         let Some(pending) = self.pending.get_mut(&serial) else { return };
         pending.state = State::Sent { to, at: self.now };
+        self.endpoints.sent(to);
         pending.attempts = pending.attempts.saturating_add(1);
         let body = match &pending.op {
             Op::Write(command) => {
@@ -181,10 +191,18 @@ impl Clerk {
     /// Makes a call wait by itself before it is tried again.
     pub(super) fn pause(&mut self, serial: u64, pause: Duration) {
         let until = self.now + pause;
+        self.settle_state(serial, State::Pausing { until });
         if let Some(pending) = self.pending.get_mut(&serial) {
-            pending.state = State::Pausing { until };
             pending.pauses = pending.pauses.saturating_add(1);
             self.wake_by(until);
+        }
+    }
+
+    /// Gives a call another state, in which no answer is waited for.
+    fn settle_state(&mut self, serial: u64, state: State) {
+        let Some(pending) = self.pending.get_mut(&serial) else { return };
+        if let State::Sent { to, .. } = std::mem::replace(&mut pending.state, state) {
+            self.endpoints.settled(to);
         }
     }
 
@@ -200,6 +218,9 @@ impl Clerk {
     /// Takes a call out of everything.
     pub(super) fn remove(&mut self, serial: u64) -> Option<Pending> {
         let pending = self.pending.remove(&serial)?;
+        if let State::Sent { to, .. } = pending.state {
+            self.endpoints.settled(to);
+        }
         if let Some(group) = self.groups.get_mut(&pending.group) {
             group.route.ended(serial);
             match pending.owner {

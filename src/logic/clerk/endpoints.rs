@@ -24,6 +24,8 @@ struct Endpoint {
     node: Option<NodeId>,
     link: Link,
     failures: u32,
+    /// Requests sent there whose answer is still waited for.
+    in_flight: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +40,16 @@ enum Link {
 pub(super) struct Endpoints {
     slots: Vec<Option<Endpoint>>,
     cap: Duration,
+    /// Most requests that may wait for an answer of one endpoint.
+    max_in_flight: usize,
     /// Why a link was lost or refused last.
     last_trouble: Option<String>,
 }
 
 impl Endpoints {
     /// The addresses given by the user, all to be dialled at once; `cap` bounds the pause between two dials.
-    pub(super) fn new(addresses: &[String], cap: Duration) -> Self {
-        let mut table = Endpoints { slots: Vec::new(), cap, last_trouble: None };
+    pub(super) fn new(addresses: &[String], cap: Duration, max_in_flight: usize) -> Self {
+        let mut table = Endpoints { slots: Vec::new(), cap, max_in_flight, last_trouble: None };
         for address in addresses {
             table.insert(address, None, true, Duration::ZERO);
         }
@@ -66,7 +70,8 @@ impl Endpoints {
             return;
         }
         let link = Link::Down { dial_at: now };
-        let fresh = Some(Endpoint { address: address.to_owned(), given, node, link, failures: 0 });
+        let fresh =
+            Some(Endpoint { address: address.to_owned(), given, node, link, failures: 0, in_flight: 0 });
         match self.slots.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => *slot = fresh,
             None => self.slots.push(fresh),
@@ -76,6 +81,25 @@ impl Endpoints {
     /// Whether requests can be sent there now.
     pub(super) fn is_up(&self, id: EndpointId) -> bool {
         matches!(self.slots.get(id.0 as usize), Some(Some(e)) if e.link == Link::Up)
+    }
+
+    /// Whether another request may be sent there.
+    pub(super) fn has_room(&self, id: EndpointId) -> bool {
+        matches!(self.slots.get(id.0 as usize), Some(Some(e)) if e.in_flight < self.max_in_flight)
+    }
+
+    /// A request is sent there.
+    pub(super) fn sent(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.get_mut(id) {
+            endpoint.in_flight += 1;
+        }
+    }
+
+    /// A request that was sent there is answered, or no longer waited for.
+    pub(super) fn settled(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.get_mut(id) {
+            endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        }
     }
 
     /// The endpoints that are up, in the table's order.

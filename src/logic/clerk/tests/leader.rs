@@ -334,3 +334,23 @@ fn answers_to_nothing_are_ignored() {
     rig.answer(&(node, request), missing());
     assert_eq!(rig.results().len(), 1);
 }
+
+#[test]
+fn a_node_is_not_given_more_than_it_may_have_under_way() {
+    let mut rig = Rig::new(ClerkOptions { stateless: true, max_in_flight: 3, ..Default::default() });
+    rig.up(1);
+    (0..10).for_each(|id| rig.call(id, get(), None));
+    let mut answered = 0;
+    while answered < 10 {
+        let sent = rig.sent();
+        assert!((1..=3).contains(&sent.len()), "{}", sent.len());
+        answered += sent.len();
+        sent.iter().for_each(|request| rig.answer(request, missing()));
+    }
+    assert_eq!(rig.results().len(), 10);
+    (0..3).for_each(|id| rig.call(id, get(), Some(ms(50))));
+    rig.wait(ms(50));
+    assert_eq!((rig.sent().len(), rig.results().len()), (3, 3));
+    rig.call(3, get(), None);
+    assert_eq!(rig.sent().len(), 1, "what was given up makes room");
+}

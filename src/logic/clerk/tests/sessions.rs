@@ -197,3 +197,18 @@ fn an_abandoned_call_frees_its_place() {
     rig.step(Input::Abandon(CallId(1)));
     assert_eq!(numbers(&rig.sent()), [(3, 3)]);
 }
+
+#[test]
+fn a_session_can_be_closed() {
+    let mut rig = Rig::session(8);
+    rig.call(1, Op::Write(Command::CloseSession), None);
+    let close = rig.sent1();
+    assert_eq!(numbers(std::slice::from_ref(&close)), [(2, 2)]);
+    rig.answer(&close, done());
+    rig.call(2, Op::Write(Command::CloseSession), None);
+    assert_eq!(rig.results().into_iter().filter(|(_, outcome)| outcome.is_ok()).count(), 2);
+    rig.wait(ms(5000));
+    assert_eq!(rig.sent(), [], "what is closed is not kept alive");
+    rig.call(3, append(Expect::Any), None);
+    assert_eq!(stamp(&rig.sent1().1), None, "a new one is opened");
+}
