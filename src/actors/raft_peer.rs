@@ -1,7 +1,6 @@
 //! The Raft peer of a group: feeds the core, and does what it says in the order in which it says it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;

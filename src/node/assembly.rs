@@ -75,7 +75,7 @@ impl Node {
         let failed = ending.clone();
         registry.on_hang(move |hang| {
             // Its thread is blocked, so nothing on it can end the process in order.
-            tracing::error!(actor = hang.path, "an actor blocks its thread; the process ends");
+            tracing::error!(actor = %hang.path, "an actor blocks its thread; the process ends");
             std::process::exit(INTERNAL.into());
         });
         let watchdog = Watchdog::start(&registry, settings::hang_timeout(config)).map_err(no_thread)?;

@@ -43,7 +43,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         max_value_bytes: from.max_value_bytes,
         max_batch_changes: from.max_batch_changes.into(),
         max_batch_bytes: from.max_batch_bytes,
-        max_reply_bytes: from.max_range_bytes,
+        max_reply_bytes: from.max_reply_bytes,
         max_store_bytes: from.max_store_bytes,
         max_sessions: from.max_sessions.into(),
         session_window: from.session_window,
