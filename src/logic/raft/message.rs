@@ -15,7 +15,7 @@ pub struct Envelope {
     pub from: NodeId,
     /// Who is to receive it.
     pub to: NodeId,
-    /// The sender's term; for a pre-vote, the term it would campaign in.
+    /// The sender's term. In a pre-vote, and in a reply that grants it, the term of the campaign that may follow.
     pub term: Term,
     /// What it says.
     pub body: Message,
@@ -33,14 +33,15 @@ pub enum Message {
         /// The candidate was told to campaign by the leader, so leader stickiness does not apply (section 4.2.3).
         transfer: bool,
     },
-    /// Voter to candidate.
+    /// Voter to candidate. A vote that is given is durable.
     VoteReply {
         /// Echo of the request.
         pre: bool,
         /// Whether the vote was given.
         granted: bool,
     },
-    /// Leader to everybody: entries, or none as a heartbeat.
+    /// Leader to everybody: entries, or none as a heartbeat. A follower that is receiving a snapshot gets heartbeats
+    /// behind the position 0@0, which every log has.
     Append {
         /// Position just before the first entry.
         prev: LogPosition,
@@ -85,7 +86,8 @@ pub enum Message {
 /// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppendOutcome {
-    /// Everything up to `matched` equals the leader's log and is durable.
+    /// Everything up to `matched` equals the leader's log and is durable. It may be less than what was sent: then
+    /// the rest is still being written, and another reply follows.
     Accepted {
         /// Highest index known to match.
         matched: Index,
@@ -94,8 +96,8 @@ pub enum AppendOutcome {
     Rejected {
         /// Index of the `prev` that was refused, so that a late refusal is told from a current one.
         prev: Index,
-        /// Where the follower's log could still match: the last index that it has at or below `prev`,
-        /// or the last one before the conflicting term.
+        /// Where the follower's log could still match: its last position at or below `prev` whose term is not above
+        /// the term there.
         hint: LogPosition,
     },
 }

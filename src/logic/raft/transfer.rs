@@ -1,0 +1,67 @@
+//! Handing leadership over (dissertation, section 3.10): bring the successor up to date, refuse proposals meanwhile,
+//! tell it to campaign, and carry on if it does not take over in time.
+
+use std::time::Duration;
+
+use super::membership_change::is_voter;
+use super::message::Message;
+use super::output::Refusal;
+use super::replica::{Raft, State};
+use crate::logic::ids::NodeId;
+
+/// A handover under way.
+#[derive(Debug)]
+pub(super) struct Handover {
+    /// The request.
+    pub id: u64,
+    to: NodeId,
+    /// When it is given up.
+    pub deadline: Duration,
+    /// The successor was told to campaign.
+    told: bool,
+}
+
+impl Raft {
+    pub(super) fn on_transfer(&mut self, id: u64, to: Option<NodeId>) {
+        if let Err(refusal) = self.begin_handover(id, to) {
+            self.output.refused.push((id, refusal));
+        }
+    }
+
+    fn begin_handover(&mut self, id: u64, to: Option<NodeId>) -> Result<(), Refusal> {
+        let State::Leader(leading) = &self.state else {
+            return Err(Refusal::NotLeader { leader: self.leader });
+        };
+        if leading.handover.is_some() {
+            return Err(Refusal::Transferring);
+        }
+        let to = to.or_else(|| self.best_successor()).ok_or(Refusal::NoSuchSuccessor)?;
+        if to == self.config.id || !is_voter(self.history.current(), to) {
+            return Err(Refusal::NoSuchSuccessor);
+        }
+        let deadline = self.now.saturating_add(self.config.election_timeout.end);
+        if let State::Leader(leading) = &mut self.state {
+            leading.handover = Some(Handover { id, to, deadline, told: false });
+        }
+        Ok(())
+    }
+
+    /// The other voter with the most of the log; of equals, the one heard of last.
+    pub(super) fn best_successor(&self) -> Option<NodeId> {
+        let State::Leader(leading) = &self.state else { return None };
+        let voters = leading.progress.iter().filter(|(node, _)| is_voter(self.history.current(), **node));
+        voters.max_by_key(|(_, progress)| (progress.matched, progress.contact)).map(|(node, _)| *node)
+    }
+
+    pub(super) fn drive_handover(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(handover) = &mut leading.handover else { return };
+        let to = handover.to;
+        let is_ready = leading.progress.get(&to).is_some_and(|p| p.matched == self.log.last().index);
+        if is_ready && !handover.told {
+            handover.told = true;
+            leading.lease_void = true;
+            self.send(to, Message::TimeoutNow);
+        }
+    }
+}
