@@ -92,7 +92,3 @@ impl Codec {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "codec_tests.rs"]
-mod tests;

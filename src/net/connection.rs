@@ -13,7 +13,7 @@ use super::codec::{Codec, CodecError};
 use super::faults::LinkFaults;
 use super::handshake::Peer;
 use super::opening::goodbye;
-use super::outbound::Outbound;
+use super::outbound::{EndOfQueue, Outbound};
 use super::settings::NetSettings;
 use super::transport::Stream;
 use super::writer::Writer;
@@ -109,6 +109,10 @@ impl Connection {
             end = reader.run(&mut sink) => end,
             end = writer.run() => end,
             end = keep_alive(&heard, outbound, &settings) => end,
+            end = outbound.ended() => match end {
+                EndOfQueue::Closed => Disconnect::Stopped,
+                EndOfQueue::Overrun => Disconnect::Overrun,
+            },
         };
         let blame = matches!(end, Disconnect::Codec(_) | Disconnect::NotAllowed(_) | Disconnect::Stopped);
         if blame && let Some(writer) = writer.between_frames() {

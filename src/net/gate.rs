@@ -11,7 +11,7 @@ use super::reference::Ref;
 use super::router::{Ask, Router};
 use crate::logic::ids::NodeId;
 use crate::logic::raft::message::Envelope;
-use crate::messages::client::{Request, Response, ServerError};
+use crate::messages::client::{Request, ServerError};
 use crate::messages::wire::Packet;
 
 /// When a connection is at its limit and not one response has come for so long, the open requests count as lost:
@@ -89,7 +89,7 @@ impl Gate {
 
     /// Lets a request in, or answers that there are too many.
     fn admit(&mut self, request: Request) -> Option<Ask> {
-        let full = self.asked - self.answered >= self.max_in_flight && self.still_full();
+        let full = self.in_flight() >= self.max_in_flight && self.still_full();
         self.asked += 1;
         let ask = Ask { request, reply: Ref::Remote(self.outbound.clone()) };
         if full {
@@ -97,6 +97,11 @@ impl Gate {
             return None;
         }
         Some(ask)
+    }
+
+    /// Requests without a response. Late responses to forgotten requests may outnumber the requests.
+    fn in_flight(&self) -> u64 {
+        self.asked.saturating_sub(self.answered)
     }
 
     /// Counts the responses anew.
@@ -109,7 +114,7 @@ impl Gate {
             self.asked = answered;
             self.answered = answered;
         }
-        self.asked - self.answered >= self.max_in_flight
+        self.in_flight() >= self.max_in_flight
     }
 }
 

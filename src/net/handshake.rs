@@ -210,7 +210,3 @@ fn same_cluster(ours: &str, theirs: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::Cluster { theirs: theirs.to_owned(), ours: ours.to_owned() })
 }
-
-#[cfg(test)]
-#[path = "handshake_tests.rs"]
-mod tests;

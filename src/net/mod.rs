@@ -6,6 +6,7 @@ pub mod gate;
 pub mod handshake;
 pub mod link;
 pub mod listener;
+pub mod memory;
 pub mod opening;
 mod outbound;
 mod quiet;

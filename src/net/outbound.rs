@@ -56,7 +56,10 @@ struct Shared {
     max_bytes: usize,
     max_frame: usize,
     state: Mutex<State>,
+    /// For the writer: there is something to write.
     wake: Notify,
+    /// For the connection: it must end.
+    ended: Notify,
 }
 
 struct State {
@@ -96,6 +99,7 @@ impl Outbound {
             max_frame: settings.max_frame,
             state: Mutex::new(state),
             wake: Notify::new(),
+            ended: Notify::new(),
         };
         Outbound { shared: Arc::new(shared) }
     }
@@ -116,10 +120,14 @@ impl Outbound {
         }
         let mut state = self.lock();
         let taken = state.push(packet, cost, self.shared.max_packets, self.shared.max_bytes);
-        let wake = std::mem::take(&mut state.sleeping);
+        let wake = taken.is_ok() && std::mem::take(&mut state.sleeping);
+        let overrun = state.overrun;
         drop(state);
         if wake {
             self.shared.wake.notify_one();
+        }
+        if overrun {
+            self.shared.ended.notify_one();
         }
         taken
     }
@@ -143,7 +151,7 @@ impl Outbound {
         state.stats.waiting = 0;
         state.stats.waiting_bytes = 0;
         drop(state);
-        self.shared.wake.notify_one();
+        self.shared.ended.notify_one();
     }
 
     /// Whether the queue is closed.
@@ -196,26 +204,33 @@ impl Outbound {
         });
     }
 
-    /// Waits for packets and moves all of them into `batch`, which must be empty. They count as waiting until
-    /// [`Outbound::written`].
-    pub(super) async fn next_batch(&self, batch: &mut VecDeque<(Packet, usize)>) -> Result<(), EndOfQueue> {
-        assert!(batch.is_empty(), "the previous batch must be finished first");
+    /// Waits until the connection must end, and says why.
+    pub(super) async fn ended(&self) -> EndOfQueue {
         loop {
-            if self.take_batch(batch)? {
-                return Ok(());
+            {
+                let state = self.lock();
+                if state.closed {
+                    return EndOfQueue::Closed;
+                }
+                if state.overrun {
+                    return EndOfQueue::Overrun;
+                }
             }
+            self.shared.ended.notified().await;
+        }
+    }
+
+    /// Waits for packets and moves all of them into `batch`, which must be empty. They count as waiting until
+    /// [`Outbound::written`]. Safe to cancel.
+    pub(super) async fn next_batch(&self, batch: &mut VecDeque<(Packet, usize)>) {
+        assert!(batch.is_empty(), "the previous batch must be finished first");
+        while !self.take_batch(batch) {
             self.shared.wake.notified().await;
         }
     }
 
-    fn take_batch(&self, batch: &mut VecDeque<(Packet, usize)>) -> Result<bool, EndOfQueue> {
+    fn take_batch(&self, batch: &mut VecDeque<(Packet, usize)>) -> bool {
         let mut state = self.lock();
-        if state.closed {
-            return Err(EndOfQueue::Closed);
-        }
-        if state.overrun {
-            return Err(EndOfQueue::Overrun);
-        }
         std::mem::swap(&mut state.packets, batch);
         if let Some(number) = state.ping.take() {
             batch.push_front((Packet::Ping(number), 0));
@@ -224,7 +239,7 @@ impl Outbound {
             batch.push_front((Packet::Pong(number), 0));
         }
         state.sleeping = batch.is_empty();
-        Ok(!state.sleeping)
+        !state.sleeping
     }
 
     /// So many packets and bytes have left (or were lost) and make room.
@@ -280,7 +295,7 @@ impl State {
     }
 }
 
-/// Why no more packets come out of a queue.
+/// Why the connection of a queue must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndOfQueue {
     /// It was closed.

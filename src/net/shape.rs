@@ -80,10 +80,6 @@ pub fn check(body: &[u8]) -> Result<(), ShapeError> {
                 }
                 missing += count;
                 if count > 0 {
-                    // Levels that are finished make room before the new one is opened.
-                    while depth > 0 && open[depth - 1] == 0 {
-                        depth -= 1;
-                    }
                     if depth == MAX_DEPTH {
                         return Err(ShapeError::TooDeep { at });
                     }
@@ -95,6 +91,7 @@ pub fn check(body: &[u8]) -> Result<(), ShapeError> {
                 at = behind;
             }
         }
+        // The value was the last of its level, and perhaps that level the last of the one above.
         while depth > 0 && open[depth - 1] == 0 {
             depth -= 1;
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::codec::Codec;
 use super::connection::Disconnect;
 use super::faults::LinkFaults;
-use super::outbound::{EndOfQueue, Outbound};
+use super::outbound::Outbound;
 use super::settings::NetSettings;
 use crate::messages::wire::Packet;
 
@@ -55,15 +55,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes for ever, or until something ends it.
+    /// Writes until it fails.
     pub(super) async fn run(&mut self) -> Disconnect {
         loop {
-            if let Err(end) = self.next_batch().await {
-                return match end {
-                    EndOfQueue::Closed => Disconnect::Stopped,
-                    EndOfQueue::Overrun => Disconnect::Overrun,
-                };
-            }
+            self.next_batch().await;
             while !self.batch.is_empty() {
                 self.encode();
                 if let Err(end) = self.flush().await {
@@ -79,21 +74,21 @@ impl<'a> Writer<'a> {
     }
 
     /// Waits until there is something to encode. Safe to cancel.
-    async fn next_batch(&mut self) -> Result<(), EndOfQueue> {
+    async fn next_batch(&mut self) {
         loop {
             let now = Instant::now();
             while let Some((_, packet)) = self.held.pop_front_if(|(due, _)| *due <= now) {
                 self.batch.push_back(packet);
             }
             if !self.batch.is_empty() {
-                return Ok(());
+                return;
             }
             match self.held.front().map(|(due, _)| *due) {
-                None => self.outbound.next_batch(&mut self.batch).await?,
+                None => self.outbound.next_batch(&mut self.batch).await,
                 Some(due) => tokio::select! {
                     biased;
                     () = sleep_until(due) => {}
-                    more = self.outbound.next_batch(&mut self.batch) => more?,
+                    () = self.outbound.next_batch(&mut self.batch) => {}
                 },
             }
             if self.faults.any() || !self.held.is_empty() {
