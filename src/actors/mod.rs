@@ -11,6 +11,7 @@
 //! * [`snapshots`], [`background`]: threads for what may block.
 //! * [`listener`], [`link`]: connections that were accepted, and those that are dialled; [`known`]: with whom.
 //! * [`admin`]: what a node tells of itself.
+//! * [`clerk`]: the client.
 //! * [`clock`]: time as actors see it.
 //!
 //! Invariants:
@@ -26,6 +27,7 @@ pub mod admin;
 pub mod applier;
 pub mod background;
 pub mod caller;
+pub mod clerk;
 pub mod clock;
 pub mod kv_server;
 pub mod known;

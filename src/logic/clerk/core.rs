@@ -56,8 +56,8 @@ impl Default for ClerkOptions {
 pub enum Input {
     /// A caller wants something.
     Call(Call),
-    /// The caller no longer waits: give the call up without a result.
-    Abandon(CallId),
+    /// The callers no longer wait: give the calls up without a result. In ascending order.
+    Abandon(Vec<CallId>),
     /// A node has answered.
     Response {
         /// Over which link.
@@ -150,7 +150,7 @@ impl Clerk {
         self.now = self.now.max(now);
         match input {
             Input::Call(call) => self.on_call(call, out),
-            Input::Abandon(call) => self.on_abandon(call, out),
+            Input::Abandon(calls) => self.on_abandon(&calls, out),
             Input::Response { from, response } => self.on_response(from, response, out),
             Input::LinkUp { endpoint, welcome } => self.on_link_up(endpoint, &welcome, out),
             Input::LinkDown { endpoint, reason } => self.on_link_down(endpoint, reason, out),
@@ -174,13 +174,13 @@ impl Clerk {
         self.pending.values().filter(|p| matches!(p.owner, Owner::Caller(_))).count()
     }
 
-    fn on_abandon(&mut self, call: CallId, out: &mut Output) {
-        let owner = Owner::Caller(call);
-        if let Some((&serial, _)) = self.pending.iter().find(|(_, p)| p.owner == owner) {
-            let group = self.pending[&serial].group;
+    fn on_abandon(&mut self, calls: &[CallId], out: &mut Output) {
+        let given_up = |p: &Pending| matches!(p.owner, Owner::Caller(call) if calls.binary_search(&call).is_ok());
+        let serials: Vec<u64> = self.pending.iter().filter(|(_, p)| given_up(p)).map(|(&s, _)| s).collect();
+        for serial in serials {
             self.remove(serial);
-            self.flush(group, out);
         }
+        self.flush_all(out);
     }
 
     fn on_link_up(&mut self, endpoint: EndpointId, welcome: &Welcome, out: &mut Output) {

@@ -207,7 +207,7 @@ fn too_many_calls_are_refused_at_once() {
     let mut rig = Rig::new(ClerkOptions { stateless: true, max_pending: 2, ..Default::default() });
     (1..=3).for_each(|id| rig.call(id, get(), None));
     assert_eq!(rig.results(), [(3, Err(ClerkError::Overloaded { limit: 2 }))]);
-    rig.step(Input::Abandon(CallId(1)));
+    rig.step(Input::Abandon(vec![CallId(1)]));
     rig.call(4, get(), None);
     assert_eq!(rig.results(), []);
     assert_eq!(rig.clerk.pending(), 2);

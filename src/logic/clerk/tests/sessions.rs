@@ -194,7 +194,7 @@ fn an_abandoned_call_frees_its_place() {
     rig.call(1, append(Expect::Any), None);
     rig.call(2, append(Expect::Any), None);
     assert_eq!(numbers(&rig.sent()), [(2, 2)]);
-    rig.step(Input::Abandon(CallId(1)));
+    rig.step(Input::Abandon(vec![CallId(1)]));
     assert_eq!(numbers(&rig.sent()), [(3, 3)]);
 }
 
