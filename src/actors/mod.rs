@@ -1,1 +1,4 @@
 //! (tour of the room)
+
+pub mod clerk;
+pub mod supervision;

@@ -1,5 +1,6 @@
 //! Pure cores.
 
+pub mod clerk;
 pub mod ids;
 pub mod kv;
 pub mod raft;

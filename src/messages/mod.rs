@@ -2,5 +2,6 @@
 
 pub mod admin;
 pub mod client;
+pub mod encoding;
 pub mod group;
 pub mod wire;

@@ -64,3 +64,21 @@ pub struct Welcome {
     #[serde(default)]
     pub nodes: Vec<(NodeId, String)>,
 }
+
+impl From<Envelope> for Packet {
+    fn from(envelope: Envelope) -> Self {
+        Packet::Raft(envelope)
+    }
+}
+
+impl From<Request> for Packet {
+    fn from(request: Request) -> Self {
+        Packet::Request(request)
+    }
+}
+
+impl From<Response> for Packet {
+    fn from(response: Response) -> Self {
+        Packet::Response(response)
+    }
+}

@@ -1,0 +1,59 @@
+//! The rules of retrying without a session: what may be sent again, and what a refusal means after that.
+//!
+//! They are those of a clerk whose server keeps nothing per client. A conditional change disturbs its own condition, so
+//! it takes effect at most once as long as nobody deletes the key in between (versions start anew after a delete); a
+//! change without a condition may be repeated only when doing it twice is as good as doing it once.
+
+use super::call::Op;
+use super::error::ClerkError;
+use crate::logic::kv::command::{Change, Command, Expect, KvError};
+
+/// Whether the operation may be sent again without a session after a transmission whose fate is unknown.
+pub(super) fn repeatable(op: &Op) -> bool {
+    match op {
+        Op::Read { .. } => true,
+        Op::Admin { .. } => !op.has_effect(),
+        Op::Write(command) => match command {
+            Command::Change(change) => guards_itself(change) || idempotent(change),
+            // One change that guards itself guards them all, since they are applied all or none.
+            Command::Batch(changes) => {
+                changes.iter().any(guards_itself)
+                    || changes.iter().all(|change| matches!(change, Change::Check { .. }))
+            }
+            // A session or lease opened twice leaves one behind that expires by itself; the others are idempotent.
+            _ => true,
+        },
+    }
+}
+
+/// Whether carrying out the change makes its own condition false.
+fn guards_itself(change: &Change) -> bool {
+    match change {
+        Change::Put { expect, .. } | Change::Append { expect, .. } | Change::Delete { expect, .. } => {
+            // Deleting what must be absent changes nothing, so it guards nothing.
+            *expect != Expect::Any
+                && !(matches!(change, Change::Delete { .. })
+                    && matches!(expect, Expect::Absent | Expect::Version(0)))
+        }
+        Change::Check { .. } => false,
+    }
+}
+
+/// Whether carrying out the change twice is as good as once.
+fn idempotent(change: &Change) -> bool {
+    !matches!(change, Change::Append { .. })
+}
+
+/// What a refusal means to the caller. `certain`: no other transmission of the command can have been carried out, or
+/// a session stands for it.
+pub(super) fn refusal(op: &Op, certain: bool, error: KvError) -> ClerkError {
+    if certain || !op.has_effect() {
+        return error.into();
+    }
+    match (op, &error) {
+        // A put or append never makes its key absent, so its own earlier transmission is not what is answered here.
+        (Op::Write(Command::Change(Change::Put { .. } | Change::Append { .. })), KvError::NoKey)
+        | (_, KvError::Malformed(_)) => error.into(),
+        _ => ClerkError::Maybe,
+    }
+}

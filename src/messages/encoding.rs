@@ -1,0 +1,159 @@
+//! MessagePack, the way Quorate writes it: structs as maps of field names, so that fields can be added; and how
+//! many bytes a packet takes, without encoding it.
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::client::{Answer, Request, RequestBody, Response, ServerError};
+use super::wire::Packet;
+use crate::logic::kv::command::{Change, Command, KvError, Query, Reply};
+use crate::logic::raft::message::{Envelope, Message};
+
+/// A packet that does not fit where it was to be written, or bytes that are not a packet.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct EncodingError(String);
+
+/// Appends the packet's encoding to `out`.
+///
+/// # Errors
+/// When `out` fails; the packet itself can always be encoded.
+pub fn write(packet: &Packet, out: impl Write) -> Result<(), EncodingError> {
+    let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
+    packet.serialize(&mut serializer).map_err(|error| EncodingError(error.to_string()))
+}
+
+/// Reads the packet that begins `bytes`, and says how many bytes it took.
+///
+/// # Errors
+/// When the bytes are not a packet, or are cut short.
+pub fn read(bytes: &[u8]) -> Result<(Packet, usize), EncodingError> {
+    let mut deserializer = rmp_serde::Deserializer::new(io::Cursor::new(bytes));
+    let packet = Packet::deserialize(&mut deserializer).map_err(|error| EncodingError(error.to_string()))?;
+    let taken = usize::try_from(deserializer.position()).expect("a position in a slice is a usize");
+    Ok((packet, taken))
+}
+
+impl Packet {
+    /// An upper bound of the packet's encoded length in bytes, a few per cent above it; what queues count.
+    /// It costs a walk over the packet, not over its payload.
+    pub fn cost(&self) -> usize {
+        match self {
+            Packet::Ping(_) | Packet::Pong(_) => 16,
+            Packet::Raft(envelope) => envelope_cost(envelope),
+            Packet::Request(request) => request_cost(request),
+            Packet::Response(response) => response_cost(response),
+            Packet::Hello(_) | Packet::Welcome(_) | Packet::Goodbye { .. } => measured(self),
+        }
+    }
+}
+
+/// Length of a byte string or text of `len` bytes, with its longest header.
+fn blob(len: usize) -> usize {
+    5 + len
+}
+
+fn envelope_cost(envelope: &Envelope) -> usize {
+    // Names, five numbers and the largest fixed part of any message.
+    const FIXED: usize = 224;
+    FIXED
+        + match &envelope.body {
+            // `Entry::cost` leaves out a few bytes of array and number headers.
+            Message::Append { entries, .. } => entries.iter().map(|entry| entry.cost() + 8).sum(),
+            Message::SnapshotChunk { meta, data, .. } => blob(data.len()) + 64 + meta.membership.cost(),
+            _ => 0,
+        }
+}
+
+fn request_cost(request: &Request) -> usize {
+    const FIXED: usize = 176;
+    FIXED
+        + match &request.body {
+            RequestBody::Write { command, .. } => command_cost(command),
+            RequestBody::Read { query, .. } => query_cost(query),
+            RequestBody::Admin(order) => measured(order),
+        }
+}
+
+fn command_cost(command: &Command) -> usize {
+    match command {
+        Command::Change(change) => change_cost(change),
+        Command::Batch(changes) => 16 + changes.iter().map(change_cost).sum::<usize>(),
+        _ => 64,
+    }
+}
+
+fn change_cost(change: &Change) -> usize {
+    const FIXED: usize = 112;
+    FIXED
+        + match change {
+            Change::Put { key, value, .. } | Change::Append { key, value, .. } => {
+                blob(key.len()) + blob(value.len())
+            }
+            Change::Delete { key, .. } | Change::Check { key, .. } => blob(key.len()),
+        }
+}
+
+fn query_cost(query: &Query) -> usize {
+    const FIXED: usize = 96;
+    FIXED
+        + match query {
+            Query::Get { key } => blob(key.len()),
+            Query::Range { start, end, .. } => {
+                blob(start.len()) + end.as_ref().map_or(1, |end| blob(end.len()))
+            }
+            Query::Prefix { prefix, after, .. } => {
+                blob(prefix.len()) + after.as_ref().map_or(1, |after| blob(after.len()))
+            }
+        }
+}
+
+fn response_cost(response: &Response) -> usize {
+    const FIXED: usize = 112;
+    FIXED
+        + match &response.result {
+            Ok(Answer::Kv(reply)) => reply_cost(reply),
+            Ok(Answer::Admin(reply)) => measured(reply),
+            Err(ServerError::Refused(KvError::Batch { .. })) => measured(&response.result),
+            Err(ServerError::Refused(KvError::Limit { limit, what, .. })) => {
+                64 + blob(limit.len()) + blob(what.len())
+            }
+            Err(ServerError::Refused(KvError::Malformed(text)) | ServerError::Invalid(text)) => {
+                blob(text.len())
+            }
+            Err(ServerError::Busy { limit }) => blob(limit.len()),
+            Err(_) => 0,
+        }
+}
+
+fn reply_cost(reply: &Reply) -> usize {
+    match reply {
+        Reply::Value { value, .. } => 32 + blob(value.len()),
+        Reply::Pairs { pairs, cursor } => {
+            let pairs: usize =
+                pairs.iter().map(|pair| 32 + blob(pair.key.len()) + blob(pair.value.len())).sum();
+            32 + pairs + cursor.as_ref().map_or(1, |cursor| blob(cursor.len()))
+        }
+        Reply::Batch(changed) => 16 + 32 * changed.len(),
+        _ => 64,
+    }
+}
+
+/// The exact length of something rare.
+fn measured(value: &impl Serialize) -> usize {
+    struct Counter(usize);
+    impl Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut serializer = rmp_serde::Serializer::new(Counter(0)).with_struct_map();
+    value.serialize(&mut serializer).expect("counting never fails");
+    serializer.into_inner().0
+}

@@ -1,0 +1,123 @@
+//! What a node lets in from an accepted connection: nothing is believed before it has passed here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::handshake::Peer;
+use super::outbound::Outbound;
+use super::reference::Ref;
+use super::router::{Ask, Router};
+use crate::logic::ids::NodeId;
+use crate::logic::raft::message::Envelope;
+use crate::messages::client::{Request, ServerError};
+use crate::messages::wire::Packet;
+
+/// When a connection is at its limit and not one response has come for so long, the open requests count as lost:
+/// an actor that was restarted in between does not answer for its former life.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Checks the packets of one accepted connection and hands them to the router.
+#[derive(Debug)]
+pub struct Gate {
+    router: Arc<Router>,
+    peer: Peer,
+    outbound: Outbound,
+    max_in_flight: u64,
+    /// Requests let in (or refused) so far.
+    asked: u64,
+    /// Responses seen when it was last looked, and when that number had last grown.
+    answered: u64,
+    progress: Instant,
+}
+
+impl Gate {
+    /// A gate for a connection to `peer`, whose responses go to `outbound`.
+    pub fn new(router: Arc<Router>, peer: Peer, outbound: Outbound, max_in_flight: usize) -> Self {
+        Gate {
+            router,
+            peer,
+            outbound,
+            max_in_flight: max_in_flight as u64,
+            asked: 0,
+            answered: 0,
+            progress: Instant::now(),
+        }
+    }
+
+    /// Passes a batch on; the sink of [`super::connection::Connection::run`].
+    ///
+    /// # Errors
+    /// When the other side does what it may not; the text says what, and the connection must be closed.
+    pub fn receive(&mut self, packets: Vec<Packet>) -> Result<(), String> {
+        let mut envelopes = Vec::new();
+        let mut asks = Vec::new();
+        for packet in packets {
+            match packet {
+                Packet::Raft(envelope) => envelopes.push(self.check_envelope(envelope)?),
+                Packet::Request(request) => asks.extend(self.admit(request)),
+                Packet::Response(_) => return Err("a response, but nothing was asked".to_owned()),
+                Packet::Hello(_)
+                | Packet::Welcome(_)
+                | Packet::Goodbye { .. }
+                | Packet::Ping(_)
+                | Packet::Pong(_) => {
+                    unreachable!("the connection keeps its own conversation to itself")
+                }
+            }
+        }
+        self.router.deliver_raft(envelopes);
+        self.router.deliver_asks(asks);
+        Ok(())
+    }
+
+    /// A node may speak for itself only, and to this node only.
+    fn check_envelope(&self, envelope: Envelope) -> Result<Envelope, String> {
+        let me: NodeId = self.router.me().node;
+        match self.peer {
+            Peer::Client => Err("a client may not send Raft messages".to_owned()),
+            Peer::Node { node, .. } if envelope.from != node => {
+                Err(format!("{node} sent a Raft message in the name of {}", envelope.from))
+            }
+            Peer::Node { node, .. } if envelope.to != me => {
+                Err(format!("{node} sent a Raft message for {} to {me}", envelope.to))
+            }
+            Peer::Node { .. } => Ok(envelope),
+        }
+    }
+
+    /// Lets a request in, or answers that there are too many.
+    fn admit(&mut self, request: Request) -> Option<Ask> {
+        let full = self.in_flight() >= self.max_in_flight && self.still_full();
+        self.asked += 1;
+        let ask = Ask { request, reply: Ref::Remote(self.outbound.clone()) };
+        if full {
+            ask.refuse(ServerError::Busy { limit: "max_in_flight".to_owned() });
+            return None;
+        }
+        Some(ask)
+    }
+
+    /// Requests without a response. Late responses to forgotten requests may outnumber the requests.
+    fn in_flight(&self) -> u64 {
+        self.asked.saturating_sub(self.answered)
+    }
+
+    /// Counts the responses anew.
+    fn still_full(&mut self) -> bool {
+        let answered = self.outbound.responses();
+        if answered > self.answered {
+            self.answered = answered;
+            self.progress = Instant::now();
+        } else if self.progress.elapsed() >= FORGOTTEN_AFTER {
+            self.asked = answered;
+            self.answered = answered;
+        }
+        self.in_flight() >= self.max_in_flight
+    }
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;
