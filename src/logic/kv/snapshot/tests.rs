@@ -164,7 +164,8 @@ fn well_summed_nonsense_is_refused() {
     nested.extend([0x81, 0xa3, b'E', b'r', b'r'].repeat(5000));
     let record = [&[0u8][..], &1u64.to_le_bytes(), &[0; 12], &3u32.to_le_bytes(), b"keyvalue"].concat();
     let head = header();
-    let cases: &[(&[(u8, &[u8])], &str)] = &[
+    type Items<'a> = &'a [(u8, &'a [u8])];
+    let cases: &[(Items<'_>, &str)] = &[
         (&[(LEASE, &lease(1))], "it does not begin with the header"),
         (&[(HEADER, &head[..11])], "cut short"),
         (&[(HEADER, &head[..20])], "cut short"),
