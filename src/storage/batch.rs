@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::logic::ids::{GroupId, LogPosition};
-use crate::logic::raft::entry::{Entry, HardState, Payload, SnapshotMeta};
+use crate::logic::raft::entry::{Entry, HardState, SnapshotMeta};
 
 /// A snapshot file that is complete and durable, as the log names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,13 +77,4 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
     /// Sentences for the operator, for example about a torn last write.
     pub notes: Vec<String>,
-}
-
-/// Bytes of a payload in the log, without the entry's fixed part.
-pub(crate) fn payload_kind(payload: &Payload) -> u8 {
-    match payload {
-        Payload::Noop => 0,
-        Payload::Command(_) => 1,
-        Payload::Membership(_) => 2,
-    }
 }

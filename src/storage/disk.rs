@@ -77,6 +77,12 @@ pub trait Disk: Send + Sync {
     /// What the operating system reports.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// Bytes that can still be written before the disk is full.
+    ///
+    /// # Errors
+    /// What the operating system reports.
+    fn available(&self) -> io::Result<u64>;
+
     /// Drops clean cached pages of a file, so that the next read shows what the device holds.
     ///
     /// # Errors
