@@ -51,7 +51,7 @@ impl Live {
 ///
 /// While the files are replayed, the entries between `compacted` and `first` may be missing: they lay in segments that
 /// were given up because a later record makes them unnecessary. At the end none may be missing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct GroupLog {
     /// Term and vote.
     pub hard_state: HardState,
@@ -69,12 +69,22 @@ pub(crate) struct GroupLog {
     pub bytes: u64,
 }
 
-impl GroupLog {
+impl Default for GroupLog {
     /// A group that was never heard of.
-    pub fn new() -> Self {
-        GroupLog { first: 1, ..GroupLog::default() }
+    fn default() -> Self {
+        GroupLog {
+            hard_state: HardState::default(),
+            snapshot: None,
+            compacted: LogPosition::default(),
+            last: LogPosition::default(),
+            first: 1,
+            positions: VecDeque::new(),
+            bytes: 0,
+        }
     }
+}
 
+impl GroupLog {
     /// A group as it was when a segment began, with all its entries in earlier ones.
     pub fn from_meta(meta: &GroupMeta) -> Self {
         GroupLog {

@@ -151,10 +151,10 @@ impl Log {
             return Ok(());
         }
         self.seal();
-        if let Err(error) = self.disk.write_durable(&self.active, self.offset, &self.buffer) {
-            if self.options.rules.stop_at_failed_sync || self.disk.sync(&self.active).is_err() {
-                return Err(self.fail("write", &self.active.clone(), &error));
-            }
+        if let Err(error) = self.disk.write_durable(&self.active, self.offset, &self.buffer)
+            && (self.options.rules.stop_at_failed_sync || self.disk.sync(&self.active).is_err())
+        {
+            return Err(self.fail("write", &self.active.clone(), &error));
         }
         self.advance();
         Ok(())
@@ -204,7 +204,7 @@ impl Log {
 
     fn encode_batch(&mut self, out: &mut Vec<u8>, batch: &Batch) {
         let id = batch.group;
-        let group = self.groups.entry(id).or_insert_with(GroupLog::new);
+        let group = self.groups.entry(id).or_default();
         if let Some(hard_state) = batch.hard_state {
             assert_forward(id, group.hard_state, hard_state);
             record::encode_hard_state(out, id, hard_state);

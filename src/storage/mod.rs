@@ -4,6 +4,7 @@ mod batch;
 mod collect;
 mod disk;
 mod error;
+mod faults;
 mod frame;
 mod group;
 mod log;
@@ -19,6 +20,7 @@ mod writer;
 pub use batch::{Batch, Recovered, RecoveredGroup, SnapshotMark};
 pub use disk::Disk;
 pub use error::{OpenError, Place, StorageError};
+pub use faults::{DiskFaults, FaultyDisk};
 pub use log::{Log, LogOptions, LogStatistics};
 pub use real::RealDisk;
 #[doc(hidden)]

@@ -256,21 +256,21 @@ impl Replay<'_> {
         let live = &mut self.live;
         match record {
             Record::HardState { group, hard_state } => {
-                self.groups.entry(group).or_insert_with(GroupLog::new).hard_state = hard_state;
+                self.groups.entry(group).or_default().hard_state = hard_state;
             }
             Record::Snapshot { mark } => {
-                let group = self.groups.entry(mark.meta.group).or_insert_with(GroupLog::new);
+                let group = self.groups.entry(mark.meta.group).or_default();
                 group.snapshot = Some(mark);
             }
             Record::Compact { group, to, keep_tail } => {
-                let group = self.groups.entry(group).or_insert_with(GroupLog::new);
+                let group = self.groups.entry(group).or_default();
                 if keep_tail {
                     group.can_compact(to)?;
                 }
                 group.compact(to, keep_tail, live);
             }
             Record::Entries { group, first, spans } => {
-                let group = self.groups.entry(group).or_insert_with(GroupLog::new);
+                let group = self.groups.entry(group).or_default();
                 group.accepts(first)?;
                 if !self.options.rules.accept_missing_beginning && group.first > group.compacted.index + 1 {
                     return Err("entries behind a gap".to_owned());

@@ -49,6 +49,7 @@ struct State {
     capacity: u64,
     calls: u64,
     power_off_at: Option<u64>,
+    stop_at_directory_sync: Option<u32>,
     fail_sync_in: Option<u32>,
     fail_write_in: Option<u32>,
     longest_sync: Duration,
@@ -70,6 +71,7 @@ impl SimDisk {
                 capacity: u64::MAX,
                 calls: 0,
                 power_off_at: None,
+                stop_at_directory_sync: None,
                 fail_sync_in: None,
                 fail_write_in: None,
                 longest_sync: Duration::ZERO,
@@ -112,6 +114,11 @@ impl SimDisk {
     pub fn stop_after(&self, calls: u64) {
         let mut state = self.state();
         state.power_off_at = Some(state.calls + calls);
+    }
+
+    /// As [`SimDisk::stop_after`], at the `n`-th sync of the directory from now, which does not happen (0: the next).
+    pub fn stop_at_directory_sync(&self, n: u32) {
+        self.state().stop_at_directory_sync = Some(n);
     }
 
     /// The `n`-th sync from now fails (0: the next).
@@ -157,6 +164,7 @@ impl State {
     /// Forgets planned faults, at the end of a simulated life.
     fn settle(&mut self) {
         self.power_off_at = None;
+        self.stop_at_directory_sync = None;
         self.fail_sync_in = None;
         self.fail_write_in = None;
     }
@@ -379,7 +387,12 @@ impl Disk for SimDisk {
     fn sync_dir(&self) -> io::Result<()> {
         let mut guard = self.state();
         let state = &mut *guard;
-        if state.enter()? {
+        let mut stopping = state.enter()?;
+        if due(&mut state.stop_at_directory_sync) {
+            state.power_off_at = Some(state.calls - 1);
+            stopping = true;
+        }
+        if stopping {
             return Err(stopped());
         }
         for op in state.unsynced.drain(..) {

@@ -77,8 +77,11 @@ impl World {
         loop {
             let stopping = self.rng.u8(0..4) == 0;
             if stopping {
-                let calls = self.rng.u64(0..40);
-                self.disk.stop_after(calls);
+                if self.rng.bool() {
+                    self.disk.stop_after(self.rng.u64(0..40));
+                } else {
+                    self.disk.stop_at_directory_sync(self.rng.u32(0..2));
+                }
             }
             let opened = Log::open(Arc::clone(&self.disk) as Arc<dyn Disk>, self.options.clone());
             match opened {
@@ -153,11 +156,12 @@ impl World {
     }
 
     fn plan_fault(&mut self) {
-        match self.rng.u8(0..8) {
+        match self.rng.u8(0..9) {
             0 | 1 => self.disk.stop_after(self.rng.u64(0..300)),
             2 => self.disk.fail_sync_in(self.rng.u32(0..100)),
             3 => self.disk.fail_write_in(self.rng.u32(0..100)),
-            4 => self.disk.limit_space(self.rng.u64(0..40_000)),
+            4 => self.disk.stop_at_directory_sync(self.rng.u32(0..10)),
+            5 => self.disk.limit_space(self.rng.u64(0..40_000)),
             _ => self.disk.limit_space(u64::MAX),
         }
     }
