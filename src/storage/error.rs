@@ -52,6 +52,12 @@ pub enum StorageError {
         /// What was expected, and what is there.
         found: String,
     },
+    /// A snapshot was deleted while it was being read, because newer ones exist. Read the newest instead.
+    #[error("the snapshot {file} is gone: newer ones have replaced it")]
+    Gone {
+        /// The file.
+        file: String,
+    },
     /// Bytes received from another node are not a piece of the snapshot that they claim to be part of.
     #[error("refused a received snapshot chunk: {0}")]
     BadChunk(String),
@@ -72,6 +78,14 @@ impl StorageError {
     /// Whether the process must end, as opposed to a request that was refused without consequence.
     pub fn is_fatal(&self) -> bool {
         matches!(self, StorageError::Failed { .. } | StorageError::Damaged { .. } | StorageError::Stopped)
+    }
+
+    /// A failed call, told from a full disk, where nothing that is needed was touched.
+    pub(crate) fn of_write(call: &'static str, file: &str, needed: u64, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::StorageFull {
+            return StorageError::Full { file: file.to_owned(), needed };
+        }
+        StorageError::failed(call, file, error)
     }
 
     /// A failed call, as the error that stops the log.

@@ -98,7 +98,7 @@ impl Chore {
     pub fn run(&self, disk: &dyn Disk) -> Result<(), StorageError> {
         match self {
             Chore::Prepare { name, bytes } => {
-                disk.create(name).map_err(|error| disk_error("create", name, *bytes, &error))?;
+                disk.create(name).map_err(|error| StorageError::of_write("create", name, *bytes, &error))?;
                 write_out(disk, name, 0, *bytes).or_else(|error| {
                     if !error.is_fatal() {
                         discard(disk, name)?;
@@ -122,7 +122,7 @@ fn write_out(disk: &dyn Disk, name: &str, from: u64, to: u64) -> Result<(), Stor
     while at < to {
         let step = zeros.len().min(usize::try_from(to - at).unwrap_or(STEP));
         disk.write_durable(name, at, &zeros[..step])
-            .map_err(|error| disk_error("write out", name, to - from, &error))?;
+            .map_err(|error| StorageError::of_write("write out", name, to - from, &error))?;
         at += step as u64;
     }
     Ok(())
@@ -138,15 +138,6 @@ pub(super) fn discard(disk: &dyn Disk, name: &str) -> Result<(), StorageError> {
         disk.truncate(name, length).map_err(failed)?;
     }
     disk.remove(name).map_err(failed)
-}
-
-/// Tells a full disk, where nothing needed was touched, from a failure.
-fn disk_error(call: &'static str, file: &str, needed: u64, error: &io::Error) -> StorageError {
-    if error.kind() == io::ErrorKind::StorageFull {
-        StorageError::Full { file: file.to_owned(), needed }
-    } else {
-        StorageError::failed(call, file, error)
-    }
 }
 
 impl Log {
