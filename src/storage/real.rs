@@ -1,0 +1,169 @@
+//! A directory of the operating system as a [`Disk`].
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::disk::Disk;
+use super::error::OpenError;
+
+/// File whose lock says that the directory is in use. Not listed as a file of the disk.
+const LOCK_FILE: &str = "LOCK";
+
+/// A directory, locked against other processes for as long as this value lives.
+pub struct RealDisk {
+    path: PathBuf,
+    directory: File,
+    files: Mutex<HashMap<String, Arc<File>>>,
+    /// Held open for its lock.
+    _lock: File,
+}
+
+impl RealDisk {
+    /// Opens a directory, creating it if necessary, and locks it.
+    ///
+    /// # Errors
+    /// `Locked` if another process (or another `RealDisk` of this one) uses the directory, else `Io`.
+    pub fn open(path: impl Into<PathBuf>) -> Result<RealDisk, OpenError> {
+        let path = path.into();
+        let shown = path.display().to_string();
+        let io = |call| {
+            let shown = shown.clone();
+            move |error: io::Error| OpenError::io(call, &shown, &error)
+        };
+        create_durably(&path).map_err(io("create"))?;
+        let directory = File::open(&path).map_err(io("open"))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_FILE))
+            .map_err(io("create the lock file"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RealDisk { path, directory, files: Mutex::new(HashMap::new()), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: shown }),
+            Err(TryLockError::Error(error)) => Err(OpenError::io("lock", &shown, &error)),
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<String, Arc<File>>> {
+        // The map is changed by single inserts and removals, so a panic elsewhere cannot leave it half-changed.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, name: &str) -> io::Result<Arc<File>> {
+        let mut files = self.files();
+        if let Some(file) = files.get(name) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?);
+        files.insert(name.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Creates a directory and its missing parents, each made durable in its parent.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
+impl Disk for RealDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if let Some(name) = entry.file_name().to_str()
+                && name != LOCK_FILE
+                && entry.file_type()?.is_file()
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        Ok(self.file(name)?.metadata()?.len())
+    }
+
+    fn create(&self, name: &str) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        self.files().insert(name.to_owned(), Arc::new(file));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))?;
+        self.files().remove(name);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files();
+        std::fs::rename(self.path.join(from), self.path.join(to))?;
+        files.remove(to);
+        if let Some(file) = files.remove(from) {
+            files.insert(to.to_owned(), file);
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+        self.file(name)?.set_len(length)
+    }
+
+    fn write(&self, name: &str, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file(name)?.write_all_at(data, offset)
+    }
+
+    fn read(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file(name)?.read_exact_at(buffer, offset)
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.file(name)?.sync_data()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+
+    fn available(&self) -> io::Result<u64> {
+        let path = std::ffi::CString::new(self.path.as_os_str().as_bytes())?;
+        let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` is NUL-terminated and `stat` is writable memory of the right size.
+        if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so it has filled the structure.
+        let stat = unsafe { stat.assume_init() };
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn evict(&self, name: &str) -> io::Result<()> {
+        let file = self.file(name)?;
+        // SAFETY: the descriptor is open for as long as `file` lives; the call touches no memory of ours.
+        match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
