@@ -14,88 +14,15 @@ use super::child::{OnHang, Restart, Terms};
 use super::exit::Exit;
 use super::supervisor::Strategy;
 
+pub(crate) use decision::{Action, Verdict};
+use member::Member;
+pub(crate) use member::Phase;
+
+mod decision;
+mod member;
+
 /// Identifies a child under its supervisor; start order is ascending.
 pub(crate) type ChildId = u64;
-
-/// How long a killed child may take to be gone before it counts as blocking its thread.
-const KILL_GRACE: Duration = Duration::from_secs(5);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Not running; to be started if wanted.
-    Down,
-    Starting,
-    Up,
-    Stopping,
-    Killing,
-    /// Ended for good.
-    Done,
-}
-
-#[derive(Debug)]
-struct Member {
-    restart: Restart,
-    shutdown: Option<Duration>,
-    grace: Duration,
-    on_hang: OnHang,
-    /// Added while running: stopped together with its like, and forgotten when done.
-    dynamic: bool,
-    phase: Phase,
-    generation: u64,
-    wanted: bool,
-    /// To be taken down, because it is restarted by order or with its group.
-    cycle: bool,
-    /// Has never been up, nor failed to come up.
-    fresh: bool,
-    /// Being killed because it hung.
-    hung: bool,
-    up_since: Duration,
-    not_before: Duration,
-    /// When a stop turns into a kill, or a kill into a report.
-    deadline: Option<Duration>,
-    backoff: Backoff,
-}
-
-impl Member {
-    fn alive(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Up | Phase::Stopping | Phase::Killing)
-    }
-
-    fn settled(&self) -> bool {
-        self.phase == Phase::Done || (self.phase == Phase::Up && self.wanted && !self.cycle)
-    }
-}
-
-/// One thing to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Start {
-        child: ChildId,
-        generation: u64,
-    },
-    Stop(ChildId),
-    Kill(ChildId),
-    /// It does not even react to being killed; `abandoned`: call [`Core::abandon`], nobody waits for it.
-    Unkillable {
-        child: ChildId,
-        abandoned: bool,
-    },
-}
-
-/// What an exit leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The report came from an earlier life.
-    Stale,
-    /// It was to end.
-    Expected,
-    /// It ended by itself and stays so.
-    Over,
-    /// It (or its group) is started again after this delay.
-    Restart(Duration),
-    /// One failure too many.
-    GiveUp,
-}
 
 #[derive(Debug)]
 struct Closing {
@@ -137,23 +64,9 @@ impl Core {
 
     /// Adds a member that is to be started; its first generation follows `generation`.
     pub fn add(&mut self, child: ChildId, terms: &Terms, dynamic: bool, generation: u64) {
-        let member = Member {
-            restart: terms.restart,
-            shutdown: terms.shutdown,
-            grace: terms.hang.map_or(KILL_GRACE, |watch| watch.timeout),
-            on_hang: terms.hang.map_or(OnHang::Report, |watch| watch.on_hang),
-            dynamic,
-            phase: Phase::Down,
-            generation,
-            wanted: true,
-            cycle: false,
-            fresh: true,
-            hung: false,
-            up_since: Duration::ZERO,
-            not_before: Duration::ZERO,
-            deadline: None,
-            backoff: Backoff::new(&self.policy, self.seed ^ child.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-        };
+        // Any odd constant spreads the seeds; children with equal seeds would back off in step.
+        let seed = self.seed ^ child.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let member = Member::new(terms, dynamic, generation, Backoff::new(&self.policy, seed));
         self.members.insert(child, member);
         self.pending.insert(child);
     }
@@ -243,7 +156,9 @@ impl Core {
             } else if member.phase == Phase::Done && member.restart != Restart::Temporary {
                 member.phase = Phase::Down;
             }
-            self.pending.insert(id);
+            if member.phase != Phase::Done {
+                self.pending.insert(id);
+            }
         }
     }
 
@@ -459,5 +374,4 @@ impl Core {
 }
 
 #[cfg(test)]
-#[path = "core_tests.rs"]
 mod tests;

@@ -92,8 +92,11 @@ impl SupervisorRef {
     }
 
     /// Stops all children in reverse order and then the supervisor itself; yields how it ended. For the root of a
-    /// tree: any other would be restarted by the one above.
+    /// tree: any other would be restarted by the one above. One that was never started has stopped already.
     pub async fn shutdown(&self) -> Exit {
+        if *self.shared.stage.borrow() == Stage::Idle {
+            return Exit::Stopped;
+        }
         self.send(Event::Command(Command::Shutdown));
         self.ended().await
     }

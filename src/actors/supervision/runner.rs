@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::child::{Child, ChildContext};
-use super::core::{Action, ChildId, Core, Phase, Verdict};
+use super::core::{Action, ChildId, Core};
 use super::exit::Exit;
 use super::handle::{ChildError, Command};
 use super::heartbeat::{Beat, Heartbeat};
@@ -16,7 +16,9 @@ use super::life::{Report, Seat};
 use super::orders::{Order, Orders};
 use super::registry::{Cell, Hang, Registry};
 use super::status::State;
-use super::supervisor::{Plan, valid_name};
+use super::supervisor::Plan;
+
+mod hearing;
 
 /// Events taken in before the next decision: what happens together is decided on together, so that two
 /// siblings that fail in the same moment cause one group restart.
@@ -233,112 +235,6 @@ impl Runner {
         }
     }
 
-    fn hear_up(&mut self, child: ChildId, generation: u64) {
-        let now = self.now();
-        if !self.core.up(child, generation, now) {
-            return;
-        }
-        let ward = self.wards.get_mut(&child).expect("the core knows no other children");
-        ward.cell.set_state(State::Running);
-        ward.heartbeat = ward.child.terms.hang.map(|watch| Heartbeat::new(watch.timeout, now));
-        if ward.heartbeat.is_some() {
-            self.watched.insert(child);
-            self.next_beat = Some(now);
-        }
-        if let Some(reply) = ward.starts.take() {
-            let _ = reply.send(Ok(generation));
-        }
-        tracing::debug!(actor = &*ward.cell.path, generation, "up");
-    }
-
-    fn hear_exit(&mut self, child: ChildId, generation: u64, exit: Exit) {
-        let now = self.now();
-        let hung = self.wards.get(&child).is_some_and(|ward| ward.cell.inner().state == State::Hung);
-        let exit = if hung && exit == Exit::Killed { Exit::Hung } else { exit };
-        let verdict = self.core.exited(child, generation, &exit, now);
-        self.record_exit(child, exit, &verdict);
-    }
-
-    fn record_exit(&mut self, child: ChildId, exit: Exit, verdict: &Verdict) {
-        if *verdict == Verdict::Stale {
-            return;
-        }
-        let ward = self.wards.get_mut(&child).expect("the core knows no other children");
-        self.watched.remove(&child);
-        ward.heartbeat = None;
-        let done = self.core.phase(child) == Phase::Done;
-        {
-            let mut inner = ward.cell.inner();
-            inner.orders = None;
-            inner.last_cause = Some(exit.to_string());
-            inner.state = match verdict {
-                _ if done => State::Stopped,
-                Verdict::Restart(_) => State::BackingOff,
-                _ => State::Starting,
-            };
-        }
-        log_exit(ward, &exit, verdict);
-        if let Some(reply) = ward.starts.take_if(|_| *verdict != Verdict::Expected || done) {
-            let _ = reply.send(Err(ChildError::NotStarted(exit.clone())));
-        }
-        if done {
-            for reply in ward.stops.drain(..) {
-                let _ = reply.send(Ok(exit.clone()));
-            }
-        }
-    }
-
-    fn start_child(&mut self, child: Child, reply: oneshot::Sender<Result<u64, ChildError>>) {
-        let refusal = if self.core.is_closing() {
-            Some(ChildError::SupervisorGone)
-        } else if !valid_name(&child.name) {
-            Some(ChildError::BadName(child.name.to_string()))
-        } else if self.names.contains_key(&child.name) {
-            Some(ChildError::Duplicate(child.name.to_string()))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            let _ = reply.send(Err(refusal));
-            return;
-        }
-        let id = self.adopt(child, true);
-        self.wards.get_mut(&id).expect("just adopted").starts = Some(reply);
-    }
-
-    fn stop_child(&mut self, name: &str, reply: oneshot::Sender<Result<Exit, ChildError>>) {
-        let Some(&id) = self.names.get(name) else {
-            let _ = reply.send(Err(ChildError::Unknown(name.to_owned())));
-            return;
-        };
-        let alive = self.core.stop_child(id);
-        let ward = self.wards.get_mut(&id).expect("names are those of wards");
-        if alive {
-            ward.stops.push(reply);
-        } else {
-            ward.cell.set_state(State::Stopped);
-            let _ = reply.send(Ok(Exit::Stopped));
-        }
-    }
-
-    fn restart_child(&mut self, name: &str, reply: oneshot::Sender<Result<u64, ChildError>>) {
-        let now = self.now();
-        match self.names.get(name) {
-            Some(_) if self.core.is_closing() => {
-                let _ = reply.send(Err(ChildError::SupervisorGone));
-            }
-            Some(&id) => {
-                self.core.restart_child(id, now);
-                let ward = self.wards.get_mut(&id).expect("names are those of wards");
-                ward.ordered = true;
-                ward.starts = Some(reply);
-            }
-            None => {
-                let _ = reply.send(Err(ChildError::Unknown(name.to_owned())));
-            }
-        }
-    }
-
     fn act(&mut self, action: Action) {
         match action {
             Action::Start { child, generation } => self.start(child, generation),
@@ -481,17 +377,5 @@ impl Drop for Runner {
             inner.orders = None;
         }
         self.plan.handle.detach(Exit::Lost);
-    }
-}
-
-fn log_exit(ward: &Ward, exit: &Exit, verdict: &Verdict) {
-    let (actor, generation) = (&*ward.cell.path, ward.generation);
-    match verdict {
-        Verdict::Restart(delay) => {
-            tracing::warn!(actor, generation, delay_ms = delay.as_millis() as u64, "restarting: it {exit}");
-        }
-        Verdict::GiveUp => tracing::error!(actor, generation, "too many restarts: it {exit}"),
-        Verdict::Over if exit.is_failure() => tracing::warn!(actor, generation, "it {exit}"),
-        _ => tracing::debug!(actor, generation, "it {exit}"),
     }
 }
