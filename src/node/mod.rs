@@ -1,1 +1,3 @@
 //! (tour of the room)
+
+pub mod client;
