@@ -109,6 +109,26 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The key that is changed or checked.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Change::Put { key, .. }
+            | Change::Append { key, .. }
+            | Change::Delete { key, .. }
+            | Change::Check { key, .. } => key,
+        }
+    }
+
+    /// The bytes that a put or append brings along.
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Change::Put { value, .. } | Change::Append { value, .. } => Some(value),
+            Change::Delete { .. } | Change::Check { .. } => None,
+        }
+    }
+}
+
 /// What goes through the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -118,6 +138,14 @@ pub enum Command {
     Batch(Vec<Change>),
     /// Open a session. The answer names it.
     OpenSession,
+    /// Open a session on these terms: what the log holds for `OpenSession`. The server that takes the request writes
+    /// its configured terms into it (`Limits::admit`), so that they are the same on every replica.
+    OpenSessionAs {
+        /// The session expires when untouched for this many milliseconds of log time.
+        ttl_ms: u64,
+        /// Most commands that may be under way (sent and not yet acknowledged) at once.
+        window: u32,
+    },
     /// Touch a session so that it does not expire, and acknowledge replies; carried by the stamp.
     KeepAlive,
     /// End a session and forget its replies; carried by the stamp.

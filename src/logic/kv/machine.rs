@@ -1,0 +1,374 @@
+//! The state machine: committed commands in, outcomes out.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::command::{
+    Change, Changed, Command, Expect, KvError, LeaseId, Lifetime, LogCommand, Outcome, Reply, SessionId,
+    Stamp, Version,
+};
+use super::key::Key;
+use super::lease::{Lease, Leases};
+use super::limits::{at_most, at_position, batch_bytes, caps};
+use super::row::{Life, Row};
+use super::rows::Rows;
+use super::session::{Session, Sessions, Standing};
+use super::snapshot::Frozen;
+use super::state_hash::StateHash;
+use crate::logic::ids::{GroupId, Index};
+
+/// A scratch buffer that grew beyond this for one large value is given back.
+const SCRATCH_KEPT: usize = 64 << 10;
+
+/// The replicated store of one group. The same commands at the same indices make the same machine and give the same
+/// outcomes, wherever and whenever they are applied.
+pub struct Machine {
+    pub(super) group: GroupId,
+    pub(super) applied: Index,
+    pub(super) time_ms: u64,
+    pub(super) rows: Rows,
+    pub(super) leases: Leases,
+    pub(super) sessions: Sessions,
+    pub(super) scratch: Vec<u8>,
+}
+
+/// Figures about a machine, for admission, status and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Records, including those that are due and not yet removed.
+    pub keys: u64,
+    /// Memory that the records take, in bytes: keys, values, and a fixed overhead for each.
+    pub bytes: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Leases.
+    pub leases: u64,
+    /// Log time in milliseconds.
+    pub time_ms: u64,
+    /// The last index applied.
+    pub applied: Index,
+}
+
+/// What a change replaced: replacing it once more undoes the change.
+type Undo = (Key, Option<Row>);
+
+impl Machine {
+    /// The empty store of a group, with nothing applied.
+    pub fn new(group: GroupId) -> Machine {
+        Machine {
+            group,
+            applied: 0,
+            time_ms: 0,
+            rows: Rows::default(),
+            leases: Leases::default(),
+            sessions: Sessions::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Carries out the command of the committed entry at `index`. Bytes that are no command get
+    /// [`KvError::Malformed`], on every replica alike.
+    ///
+    /// # Panics
+    /// When `index` does not follow [`applied`](Self::applied). No content of `encoded` makes it panic.
+    pub fn apply(&mut self, index: Index, encoded: &Bytes) -> Outcome {
+        match LogCommand::decode(encoded) {
+            Ok(command) => self.apply_command(index, command),
+            Err(error) => {
+                self.skip(index);
+                Err(error)
+            }
+        }
+    }
+
+    /// As [`apply`](Self::apply), for a command that is already decoded.
+    ///
+    /// # Panics
+    /// When `index` does not follow [`applied`](Self::applied).
+    pub fn apply_command(&mut self, index: Index, command: LogCommand) -> Outcome {
+        self.skip(index);
+        self.time_ms = self.time_ms.max(command.time_ms);
+        self.expire();
+        match command.stamp {
+            None => self.execute(command.command),
+            Some(stamp) => self.execute_once(stamp, command.command),
+        }
+    }
+
+    /// Passes over a committed entry that is not for the machine: a no-op or a membership.
+    ///
+    /// # Panics
+    /// When `index` does not follow [`applied`](Self::applied).
+    pub fn skip(&mut self, index: Index) {
+        assert_eq!(index, self.applied + 1, "entries are applied one by one, in order");
+        self.applied = index;
+    }
+
+    /// The group whose store this is.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The last index that was applied or skipped; 0 at the beginning.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// Log time in milliseconds: the largest time of any command so far.
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// Figures about the state. Cheap.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            keys: self.rows.map().len() as u64,
+            bytes: self.rows.bytes(),
+            sessions: self.sessions.table().len() as u64,
+            leases: self.leases.table().len() as u64,
+            time_ms: self.time_ms,
+            applied: self.applied,
+        }
+    }
+
+    /// The log time at which the next key, lease or session falls due; `None` when nothing ever does. When it is not
+    /// after [`time_ms`](Self::time_ms), something due is still to be removed, which any next command (an
+    /// [`Advance`](Command::Advance) at least) goes on with. Nobody sees the difference but the memory.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let ended = self.leases.first_ended().map(|_| self.time_ms);
+        [self.rows.next_deadline(), self.leases.next_deadline(), self.sessions.next_deadline(), ended]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A hash over everything replicated: equal on replicas with equal history, however they came to it. Takes time in
+    /// proportion to sessions, their kept replies and leases, but not to keys.
+    pub fn hash(&self) -> StateHash {
+        self.freeze().hash()
+    }
+
+    /// A copy of everything replicated, as of now, to be written as a snapshot by another thread. Takes well under a
+    /// microsecond, whatever the size; afterwards each first change of a shared part of the map copies that part.
+    pub fn freeze(&self) -> Frozen {
+        Frozen::of(self)
+    }
+
+    /// Whether the record is there as far as anybody can see.
+    pub(super) fn is_alive(&self, row: &Row) -> bool {
+        match row.life() {
+            Life::Forever => true,
+            Life::Until(deadline_ms) => deadline_ms > self.time_ms,
+            Life::Leased(lease) => self.leases.is_alive(lease, self.time_ms),
+        }
+    }
+
+    /// The record of the key, unless it is due.
+    pub(super) fn live(&self, key: &[u8]) -> Option<&Row> {
+        self.rows.get(key).filter(|row| self.is_alive(row))
+    }
+
+    /// Removes what is due, in a fixed order, but not more than a command can afford.
+    fn expire(&mut self) {
+        let mut left = caps::EXPIRIES_PER_APPLY;
+        while left > 0
+            && let Some(id) = self.sessions.first_due(self.time_ms)
+        {
+            self.sessions.remove(id);
+            left -= 1;
+        }
+        while left > 0
+            && let Some(id) = self.leases.first_due(self.time_ms)
+        {
+            self.leases.end(id);
+            left -= 1;
+        }
+        while left > 0
+            && let Some(id) = self.leases.first_ended()
+        {
+            match self.rows.first_of_lease(id) {
+                Some(key) => {
+                    self.rows.replace(key, None);
+                    left -= 1;
+                }
+                None => self.leases.forget_ended(id),
+            }
+        }
+        while left > 0
+            && let Some(key) = self.rows.first_due(self.time_ms)
+        {
+            self.rows.replace(key, None);
+            left -= 1;
+        }
+    }
+
+    fn execute_once(&mut self, stamp: Stamp, command: Command) -> Outcome {
+        let Some(session) = self.sessions.touch(stamp.session, self.time_ms, stamp.acked_below) else {
+            return Err(KvError::SessionExpired);
+        };
+        match command {
+            // These two may be repeated without harm, so they need neither a number nor a place in the window: a
+            // client whose window is full can still acknowledge.
+            Command::KeepAlive => return Ok(Reply::Done),
+            Command::CloseSession => {
+                self.sessions.remove(stamp.session);
+                return Ok(Reply::Done);
+            }
+            _ => {}
+        }
+        match session.standing(stamp.seq) {
+            Standing::Answered(outcome) => return outcome,
+            Standing::Acknowledged => return Err(KvError::Duplicate),
+            Standing::WindowFull => {
+                let (max, asked) = (u64::from(session.window), session.replies.len() as u64 + 1);
+                return at_most("session_window", "unacknowledged commands of the session", max, asked)
+                    .map(|()| Reply::Done);
+            }
+            Standing::Fresh => {}
+        }
+        let outcome = self.execute(command);
+        self.sessions.remember(stamp.session, stamp.seq, outcome.clone());
+        outcome
+    }
+
+    fn execute(&mut self, command: Command) -> Outcome {
+        match command {
+            Command::Change(change) => self.change(&change).map(|(changed, _)| Reply::Changed(changed)),
+            Command::Batch(changes) => self.batch(&changes),
+            Command::OpenSession => {
+                self.open_session(caps::DEFAULT_SESSION_TTL_MS, caps::DEFAULT_SESSION_WINDOW)
+            }
+            Command::OpenSessionAs { ttl_ms, window } => self.open_session(ttl_ms, window),
+            Command::KeepAlive | Command::CloseSession => {
+                Err(KvError::Malformed("a command about a session must be stamped with it".to_owned()))
+            }
+            Command::GrantLease { ttl_ms } => self.grant_lease(ttl_ms),
+            Command::RenewLease { lease } => match self.leases.renew(lease, self.time_ms) {
+                Some(ttl_ms) => Ok(Reply::Lease { lease, ttl_ms }),
+                None => Err(KvError::LeaseExpired),
+            },
+            Command::RevokeLease { lease } => {
+                if !self.leases.is_alive(lease, self.time_ms) {
+                    return Err(KvError::LeaseExpired);
+                }
+                self.leases.end(lease);
+                Ok(Reply::Done)
+            }
+            Command::Advance => Ok(Reply::Done),
+        }
+    }
+
+    fn open_session(&mut self, ttl_ms: u64, window: u32) -> Outcome {
+        let asked = self.sessions.table().len() as u64 + 1;
+        at_most("max_sessions", "sessions", caps::SESSIONS, asked)?;
+        let id = SessionId { group: self.group, index: self.applied };
+        let window = window.clamp(1, caps::SESSION_WINDOW);
+        let session =
+            Session { ttl_ms, window, touched_ms: self.time_ms, acked_below: 1, replies: Default::default() };
+        self.sessions.add(id, session);
+        Ok(Reply::Session { session: id, ttl_ms, window })
+    }
+
+    fn grant_lease(&mut self, ttl_ms: u64) -> Outcome {
+        let asked = self.leases.table().len() as u64 + 1;
+        at_most("max_leases", "leases", caps::LEASES, asked)?;
+        let lease = LeaseId { group: self.group, index: self.applied };
+        let deadline_ms = self.time_ms.saturating_add(ttl_ms);
+        self.leases.set(lease, Lease { ttl_ms, deadline_ms });
+        Ok(Reply::Lease { lease, ttl_ms })
+    }
+
+    /// All or nothing. Keeping what was replaced is cheaper than working on a clone of the map, which would copy every
+    /// node that the batch touches.
+    fn batch(&mut self, changes: &[Change]) -> Outcome {
+        at_most("max_batch_changes", "changes in the batch", caps::BATCH_CHANGES, changes.len() as u64)?;
+        at_most("max_batch_bytes", "the batch's bytes", caps::BATCH_BYTES, batch_bytes(changes))?;
+        let mut results = Vec::with_capacity(changes.len());
+        let mut undo: Vec<Undo> = Vec::with_capacity(changes.len());
+        for (position, change) in changes.iter().enumerate() {
+            match self.change(change) {
+                Ok((changed, replaced)) => {
+                    results.push(changed);
+                    undo.extend(replaced);
+                }
+                Err(error) => {
+                    for (key, row) in undo.into_iter().rev() {
+                        self.rows.replace(key, row);
+                    }
+                    return Err(at_position(position, error));
+                }
+            }
+        }
+        Ok(Reply::Batch(results))
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(Changed, Option<Undo>), KvError> {
+        let key = change.key();
+        at_most("max_key_bytes", "the key's bytes", caps::KEY_BYTES, key.len() as u64)?;
+        let current = self.live(key);
+        let version = current.map_or(0, Row::version);
+        match change {
+            Change::Put { value, expect, lifetime, .. } => {
+                check(*expect, version)?;
+                let life = self.life(*lifetime)?;
+                self.write(key, version + 1, life, [value, &[]])
+            }
+            Change::Append { value, expect, .. } => {
+                check(*expect, version)?;
+                let current = current.cloned();
+                let (life, start) =
+                    current.as_ref().map_or((Life::Forever, &[][..]), |row| (row.life(), row.value()));
+                self.write(key, version + 1, life, [start, value])
+            }
+            Change::Delete { expect, .. } => {
+                check(*expect, version)?;
+                let existed = version > 0;
+                let undo =
+                    existed.then(|| Key::new(key)).map(|key| (key.clone(), self.rows.replace(key, None)));
+                Ok((Changed::Deleted { existed }, undo))
+            }
+            Change::Check { expect, .. } => {
+                check(*expect, version)?;
+                Ok((Changed::Held, None))
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        key: &[u8],
+        version: Version,
+        life: Life,
+        value: [&[u8]; 2],
+    ) -> Result<(Changed, Option<Undo>), KvError> {
+        let asked = (value[0].len() + value[1].len()) as u64;
+        at_most("max_value_bytes", "the value's bytes", caps::VALUE_BYTES, asked)?;
+        let row = Row::new(&mut self.scratch, key, version, life, value);
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
+        let key = Key::new(key);
+        let old = self.rows.replace(key.clone(), Some(row));
+        Ok((Changed::Version(version), Some((key, old))))
+    }
+
+    fn life(&self, lifetime: Lifetime) -> Result<Life, KvError> {
+        match lifetime {
+            Lifetime::Forever => Ok(Life::Forever),
+            Lifetime::Ttl(ttl_ms) => Ok(Life::Until(self.time_ms.saturating_add(ttl_ms))),
+            Lifetime::Lease(lease) if self.leases.is_alive(lease, self.time_ms) => Ok(Life::Leased(lease)),
+            Lifetime::Lease(_) => Err(KvError::LeaseExpired),
+        }
+    }
+}
+
+/// The lab's rule for conditional changes; version 0 stands for an absent key.
+fn check(expect: Expect, actual: Version) -> Result<(), KvError> {
+    match expect {
+        Expect::Any => Ok(()),
+        Expect::Absent | Expect::Version(0) if actual == 0 => Ok(()),
+        Expect::Version(version) if version == actual => Ok(()),
+        Expect::Version(_) if actual == 0 => Err(KvError::NoKey),
+        Expect::Absent | Expect::Version(_) => Err(KvError::Version { actual }),
+    }
+}
