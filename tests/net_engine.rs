@@ -13,15 +13,15 @@ use quorate::messages::wire::{Hello, PROTOCOL_VERSION, Packet};
 use quorate::net::codec::Codec;
 use quorate::net::connection::{Connection, Disconnect};
 use quorate::net::faults::LinkFaults;
-use quorate::net::gate::Gate;
 use quorate::net::handshake::{Identity, Peer, Refusal, client_hello};
-use quorate::net::link::{Link, LinkEvent};
+use quorate::net::link::{Backoff, Link, LinkEvent};
 use quorate::net::listener::Listener;
 use quorate::net::memory::MemoryNetwork;
 use quorate::net::opening::{OpenError, accept, dial};
 use quorate::net::router::{Ask, Router};
-use quorate::net::transport::{Stream, TcpTransport, Transport};
-use quorate::net::{NetSettings, Outbound, QuietLog, Ref, SendError};
+use quorate::net::serve::serve;
+use quorate::net::transport::{Stream, TcpTransport};
+use quorate::net::{NetSettings, Outbound, QuietLog, Ref, SendError, Undelivered};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
@@ -106,34 +106,8 @@ async fn start(network: &MemoryNetwork, number: u64, settings: NetSettings, mute
         let serve = listener.run(|accepted| {
             let (router, settings, log) = (post.clone(), settings.clone(), log.clone());
             connections.spawn_local(async move {
-                let known = |node, store| router.check_store(node, store);
-                let quiet = QuietLog::default();
-                let opened = accept(
-                    accepted.stream,
-                    router.me(),
-                    router.nodes(),
-                    &known,
-                    accepted.crowded,
-                    &settings,
-                    &quiet,
-                );
-                let end = match opened.await {
-                    Err(error) => error.to_string(),
-                    Ok(connection) => {
-                        let outbound = Outbound::new(&settings, true);
-                        let mut gate = Gate::new(
-                            router.clone(),
-                            connection.peer(),
-                            outbound.clone(),
-                            settings.max_in_flight,
-                        );
-                        let faults = LinkFaults::new(0);
-                        let end = connection.run(&outbound, &faults, |packets| gate.receive(packets)).await;
-                        outbound.close();
-                        end.to_string()
-                    }
-                };
-                drop(accepted.permit);
+                let served = serve(accepted, router, &settings, &QuietLog::default()).await;
+                let end = served.map_or_else(|error| error.to_string(), |end| end.to_string());
                 log.borrow_mut().push(end);
             });
         });
@@ -168,7 +142,7 @@ fn run(connection: Connection, settings: &NetSettings) -> Client {
     let received = Rc::new(RefCell::new(Vec::new()));
     let (queue, inbox) = (outbound.clone(), received.clone());
     let end = spawn_local(async move {
-        let faults = LinkFaults::new(0);
+        let faults = LinkFaults::default();
         let sink = |packets| {
             inbox.borrow_mut().extend(packets);
             Ok(())
@@ -729,6 +703,108 @@ fn references_look_the_same_near_and_far() {
     });
 }
 
+#[test]
+fn requests_that_nobody_answers_are_forgotten_after_a_while() {
+    simulate(async {
+        let network = MemoryNetwork::new(1);
+        let settings = NetSettings { max_in_flight: 10, ..NetSettings::default() };
+        let node = start(&network, 1, settings.clone(), true).await;
+        let client = run(call(&network, &client_hello(""), None).await.expect("welcome"), &settings);
+        for id in 0..10 {
+            client.outbound.try_send(get(id)).expect("room");
+        }
+        settle().await;
+        // The actor that held them is replaced by one that answers.
+        node.router.register_kv(
+            GROUP,
+            Arc::new(|asks: Vec<Ask>| {
+                asks.iter()
+                    .try_for_each(|ask| ask.reply.tell(done(ask.request.id)))
+                    .expect("the client is there");
+                Ok(())
+            }),
+        );
+        client.outbound.try_send(get(10)).expect("room");
+        settle().await;
+        assert!(matches!(
+            client.received.borrow()[..],
+            [Packet::Response(Response { id: 10, result: Err(_) })]
+        ));
+        sleep(Duration::from_secs(60)).await;
+        for id in 11..100 {
+            client.outbound.try_send(get(id)).expect("room");
+            settle().await;
+        }
+        let received = client.received.borrow();
+        assert_eq!(received[1..], (11..100).map(|id| Packet::Response(done(id))).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn an_actor_that_takes_nothing_makes_the_client_try_later() {
+    simulate(async {
+        let network = MemoryNetwork::new(1);
+        let settings = NetSettings::default();
+        let node = start(&network, 1, settings.clone(), true).await;
+        node.router
+            .register_kv(GROUP, Arc::new(|messages| Err(Undelivered { messages, why: SendError::Full })));
+        let client = run(call(&network, &client_hello(""), None).await.expect("welcome"), &settings);
+        client.outbound.try_send(get(1)).expect("room");
+        settle().await;
+        let busy = ServerError::Busy { limit: "mailbox".to_owned() };
+        assert_eq!(*client.received.borrow(), [Packet::Response(Response { id: 1, result: Err(busy) })]);
+        assert_eq!(node.router.stats().undelivered, 1);
+    });
+}
+
+#[test]
+fn the_log_is_not_flooded() {
+    simulate(async {
+        let log = QuietLog::new(Duration::from_secs(30));
+        assert_eq!(log.admit("refused"), Some(0));
+        assert_eq!(log.admit("refused"), None);
+        assert_eq!(log.admit("refused"), None);
+        assert_eq!(log.admit("another"), Some(0));
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(log.admit("refused"), Some(2), "and says how often it was silent");
+        for line in 0..1000 {
+            log.admit(&line.to_string());
+        }
+        assert_eq!(log.admit("refused"), Some(0), "it remembers a bounded number of lines");
+    });
+}
+
+#[test]
+fn pauses_are_jittered_and_grow_up_to_their_cap() {
+    let (first, cap) = (Duration::from_millis(30), Duration::from_secs(1));
+    let mut longest = [Duration::ZERO; 10];
+    for seed in 0..200 {
+        let mut pauses = Backoff::new(first, cap, seed);
+        for (attempt, longest) in longest.iter_mut().enumerate() {
+            let (pause, bound) = (pauses.next(), (first * (1 << attempt)).min(cap));
+            assert!(pause <= bound && !pause.is_zero(), "{pause:?} of {bound:?}");
+            *longest = pause.max(*longest);
+        }
+        pauses.reset();
+        assert!(pauses.next() <= first);
+    }
+    assert!(longest[9] > cap / 2 && longest[0] > first / 2, "{longest:?}");
+}
+
+#[test]
+fn words_of_strangers_are_fit_for_the_log() {
+    simulate(async {
+        let network = MemoryNetwork::new(1);
+        let node = start(&network, 1, NetSettings::default(), false).await;
+        let hello = client_hello(&format!("a\nb\u{1b}[31m{}", "x".repeat(3000)));
+        let error = call(&network, &hello, None).await.expect_err("another cluster").to_string();
+        settle().await;
+        for text in [&error, &node.ends.borrow()[0]] {
+            assert!(!text.contains(char::is_control) && text.len() < 1000, "{text}");
+        }
+    });
+}
+
 /// Not on the paused clock: the real network.
 #[test]
 fn over_real_sockets() {
@@ -748,7 +824,7 @@ fn over_real_sockets() {
                 let echo = outbound.clone();
                 let sink =
                     |packets: Vec<Packet>| echo.try_send_all(packets).map_err(|error| error.to_string());
-                opened.expect("a client").run(&outbound, &LinkFaults::new(0), sink).await;
+                opened.expect("a client").run(&outbound, &LinkFaults::default(), sink).await;
             });
         }));
         let known = |_, _| Ok(());
@@ -776,7 +852,7 @@ fn over_real_sockets() {
             }
             Ok(())
         };
-        let end = connection.run(&outbound, &LinkFaults::new(0), sink).await;
+        let end = connection.run(&outbound, &LinkFaults::default(), sink).await;
         assert!(matches!(end, Disconnect::Stopped), "{end}");
         assert_eq!(received, sent);
     });

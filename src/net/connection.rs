@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::codec::{Codec, CodecError};
 use super::faults::LinkFaults;
-use super::handshake::Peer;
+use super::handshake::{Peer, printable};
 use super::opening::goodbye;
 use super::outbound::{EndOfQueue, Outbound};
 use super::settings::NetSettings;
@@ -165,7 +165,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                 None => return Ok(true),
                 Some(Packet::Ping(number)) => self.outbound.pong(number),
                 Some(Packet::Pong(_)) => {}
-                Some(Packet::Goodbye { reason }) => return Err(Disconnect::Goodbye(reason)),
+                Some(Packet::Goodbye { reason }) => return Err(Disconnect::Goodbye(printable(&reason))),
                 Some(Packet::Hello(_) | Packet::Welcome(_)) => {
                     return Err(Disconnect::NotAllowed("a second handshake".to_owned()));
                 }

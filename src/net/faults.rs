@@ -53,3 +53,10 @@ impl LinkFaults {
         random.u32(0..1000) < permille
     }
 }
+
+impl Default for LinkFaults {
+    /// No faults.
+    fn default() -> Self {
+        LinkFaults::new(0)
+    }
+}

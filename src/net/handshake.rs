@@ -208,5 +208,11 @@ fn same_cluster(ours: &str, theirs: &str) -> Result<(), Refusal> {
     if ours == theirs {
         return Ok(());
     }
-    Err(Refusal::Cluster { theirs: theirs.to_owned(), ours: ours.to_owned() })
+    Err(Refusal::Cluster { theirs: printable(theirs), ours: ours.to_owned() })
+}
+
+/// Text of the other side, made fit for a log: on one line, without control characters, not too long.
+pub(super) fn printable(text: &str) -> String {
+    const LONGEST: usize = 256;
+    text.chars().take(LONGEST).flat_map(char::escape_debug).collect()
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::codec::{Codec, CodecError};
 use super::connection::Connection;
-use super::handshake::{self, Acquaintance, Identity, MAX_HELLO, MAX_WELCOME, Peer, Refusal};
+use super::handshake::{self, Acquaintance, Identity, MAX_HELLO, MAX_WELCOME, Peer, Refusal, printable};
 use super::quiet::QuietLog;
 use super::settings::NetSettings;
 use super::transport::{Stream, Transport};
@@ -76,7 +76,7 @@ pub async fn dial(
                 let peer = handshake::judge_welcome(hello, expected, &welcome, known)?;
                 Ok((peer, welcome))
             }
-            Packet::Goodbye { reason } => Err(OpenError::Goodbye(reason)),
+            Packet::Goodbye { reason } => Err(OpenError::Goodbye(printable(&reason))),
             _ => Err(Refusal::Unexpected { expected: "a welcome" }.into()),
         }
     })

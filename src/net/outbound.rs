@@ -140,7 +140,11 @@ impl Outbound {
         &self,
         packets: impl IntoIterator<Item = P>,
     ) -> Result<(), SendError> {
-        packets.into_iter().fold(Ok(()), |sofar, packet| sofar.and(self.try_send(packet)))
+        let mut outcome = Ok(());
+        for packet in packets {
+            outcome = outcome.and(self.try_send(packet));
+        }
+        outcome
     }
 
     /// Closes the queue: what waits is dropped, later packets are refused as [`SendError::Closed`].
@@ -314,7 +318,3 @@ impl std::fmt::Debug for Outbound {
         f.debug_struct("Outbound").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-#[path = "outbound_tests.rs"]
-mod tests;

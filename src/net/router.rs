@@ -295,7 +295,3 @@ impl std::fmt::Debug for Router {
         f.debug_struct("Router").field("me", &self.me).field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-#[path = "router_tests.rs"]
-mod tests;
