@@ -126,10 +126,13 @@ pub(crate) trait Launch: Send + Sync {
 /// An actor under construction, or why it could not be built.
 pub(crate) type Building<A> = Pin<Box<dyn Future<Output = Result<A, String>>>>;
 
+type BuildNow<A> = dyn Fn(&ChildContext) -> Result<A, String> + Send + Sync;
+type BuildLater<A> = dyn Fn(ChildContext) -> Building<A> + Send + Sync;
+
 /// Builds the actor of one life.
 pub(crate) enum Factory<A> {
-    Now(Box<dyn Fn(&ChildContext) -> Result<A, String> + Send + Sync>),
-    Later(Box<dyn Fn(ChildContext) -> Building<A> + Send + Sync>),
+    Now(Box<BuildNow<A>>),
+    Later(Box<BuildLater<A>>),
 }
 
 /// How to build and treat an actor. Every life begins with a fresh actor from the factory, never with what a

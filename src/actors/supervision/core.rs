@@ -243,7 +243,9 @@ impl Core {
             } else if member.phase == Phase::Done && member.restart != Restart::Temporary {
                 member.phase = Phase::Down;
             }
-            self.pending.insert(id);
+            if member.phase != Phase::Done {
+                self.pending.insert(id);
+            }
         }
     }
 

@@ -45,11 +45,13 @@ pub(crate) fn start_root(plan: Arc<Plan>, registry: &Arc<Registry>) {
     tokio::task::spawn_local(run(plan, seat));
 }
 
-/// One life of a supervisor.
-pub(crate) async fn run(plan: Arc<Plan>, seat: Seat) {
+/// One life of a supervisor. It can be given orders from now on, before it is polled.
+pub(crate) fn run(plan: Arc<Plan>, seat: Seat) -> impl Future<Output = ()> {
     let mut runner = Runner::new(plan, seat);
-    let exit = runner.work().await;
-    runner.finish(exit);
+    async move {
+        let exit = runner.work().await;
+        runner.finish(exit);
+    }
 }
 
 /// A child as its supervisor's task sees it.

@@ -47,7 +47,8 @@ pub struct Status {
     /// Its current or last generation. A static child's is the number of times it was started; a dynamic child's
     /// may be greater, because no generation is used twice under a supervisor's name.
     pub generation: u64,
-    /// How many times it was started again after a failure, its own or one that took it along.
+    /// How many times it was started again, except by an order given to itself: after a failure of its own, or of
+    /// one that took it along.
     pub restarts: u64,
     /// How it ended last, if it did.
     pub last_cause: Option<String>,
