@@ -1,7 +1,8 @@
 //! Composition: configuration, putting a node together, running node processes, logging.
 
-pub mod config;
 pub mod assembly;
+pub mod client;
+pub mod config;
 pub mod exit;
 mod group;
 pub mod identity;
