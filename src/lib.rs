@@ -21,3 +21,6 @@ pub mod messages;
 pub mod net;
 pub mod node;
 pub mod storage;
+
+pub use logic::clerk::ClerkError as Error;
+pub use node::client::{Client, ClientOptions};

@@ -323,4 +323,6 @@ impl Handler<FromLink> for ClerkActor {
 }
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@ impl Op {
     }
 
     /// Whether it may change anything.
-    pub(super) fn has_effect(&self) -> bool {
+    pub fn has_effect(&self) -> bool {
         match self {
             Op::Write(_) => true,
             Op::Read { .. } => false,

@@ -175,7 +175,8 @@ impl Clerk {
     }
 
     fn on_abandon(&mut self, calls: &[CallId], out: &mut Output) {
-        let given_up = |p: &Pending| matches!(p.owner, Owner::Caller(call) if calls.binary_search(&call).is_ok());
+        let given_up =
+            |p: &Pending| matches!(p.owner, Owner::Caller(call) if calls.binary_search(&call).is_ok());
         let serials: Vec<u64> = self.pending.iter().filter(|(_, p)| given_up(p)).map(|(&s, _)| s).collect();
         for serial in serials {
             self.remove(serial);
