@@ -30,11 +30,11 @@ pub struct Config {
     pub max_inflight_bytes: usize,
     /// Most snapshot chunks on their way to one follower.
     pub max_inflight_chunks: u32,
-    /// Above so many bytes of uncommitted entries a leader refuses proposals.
+    /// A leader with so many bytes of uncommitted entries refuses proposals.
     pub max_uncommitted_bytes: usize,
-    /// Above so many bytes of entries in memory (uncompacted log) a leader refuses proposals.
+    /// A leader with so many bytes of entries in memory (uncompacted log) refuses proposals.
     pub max_log_bytes: usize,
-    /// Above so many unanswered reads a leader refuses more.
+    /// A leader with so many unanswered reads refuses more.
     pub max_pending_reads: usize,
     /// So many entries stay behind a snapshot for followers that are a little late...
     pub keep_entries: u64,

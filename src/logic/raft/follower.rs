@@ -55,6 +55,7 @@ impl Raft {
                 let hint =
                     self.log.position(retry).expect("the log has all positions from its base to its end");
                 let outcome = AppendOutcome::Rejected { prev: prev.index, hint };
+                self.echoed = self.echoed.max(round);
                 self.send(from, Message::AppendReply { outcome, round });
             }
         }

@@ -104,7 +104,7 @@ impl Raft {
     }
 
     pub(super) fn on_propose(&mut self, id: u64, command: Bytes) {
-        match self.check_proposal(command.len()) {
+        match self.check_proposal() {
             Ok(()) => {
                 let position = self.append_own(Payload::Command(command));
                 self.output.accepted.push((id, position));
@@ -113,16 +113,14 @@ impl Raft {
         }
     }
 
-    fn check_proposal(&mut self, bytes: usize) -> Result<(), Refusal> {
+    fn check_proposal(&mut self) -> Result<(), Refusal> {
         if self.leading()?.handover.is_some() {
             return Err(Refusal::Transferring);
         }
-        // A single command above the limit must be able to pass, or it never could.
-        let uncommitted = self.log.uncommitted_bytes();
-        if uncommitted > 0 && uncommitted.saturating_add(bytes) > self.config.max_uncommitted_bytes {
+        if self.log.uncommitted_bytes() >= self.config.max_uncommitted_bytes {
             return Err(Refusal::Busy { limit: "max_uncommitted_bytes" });
         }
-        if self.log.bytes() > self.config.max_log_bytes {
+        if self.log.bytes() >= self.config.max_log_bytes {
             return Err(Refusal::Busy { limit: "max_log_bytes" });
         }
         Ok(())
