@@ -39,7 +39,7 @@ pub struct ChaosTools {
     /// The links to the peers.
     pub links: BTreeMap<NodeId, Arc<LinkFaults>>,
     /// The disk under the log.
-    pub disk: Arc<DiskFaults>,
+    pub disk: DiskFaults,
 }
 
 /// What an admin actor is given.
@@ -139,8 +139,8 @@ impl Admin {
             }
             Chaos::LinkDelay { peer, ms } => link(tools, peer)?.set_delay_ms(ms),
             Chaos::LinkDrop { peer, permille } => link(tools, peer)?.set_drop_permille(permille),
-            Chaos::DiskDelay { ms } => tools.disk.set_delay_ms(ms),
-            Chaos::DiskHang { ms } => tools.disk.hang_once_ms(ms),
+            Chaos::DiskDelay { ms } => tools.disk.delay_writes(Duration::from_millis(ms)),
+            Chaos::DiskHang { ms } => tools.disk.hang_once(Duration::from_millis(ms)),
             Chaos::DiskFail => tools.disk.fail_next_sync(),
         }
         reply(AdminReply::Done)

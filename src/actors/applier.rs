@@ -61,7 +61,11 @@ impl Restored {
         bootstrap: Membership,
     ) -> Result<Self, String> {
         let Some(mark) = mark else {
-            return Ok(Restored { machine: Machine::new(group), last: LogPosition::default(), membership: bootstrap });
+            return Ok(Restored {
+                machine: Machine::new(group),
+                last: LogPosition::default(),
+                membership: bootstrap,
+            });
         };
         let reader = store.read(mark).map_err(|error| error.to_string())?;
         let mut restorer = Restorer::new(group);

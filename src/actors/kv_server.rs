@@ -14,11 +14,10 @@ use crate::logic::ids::{GroupId, Index, LogPosition};
 use crate::logic::kv::command::{Command, LogCommand, Outcome, Query, Stamp};
 use crate::logic::kv::{Limits, Stats};
 use crate::messages::client::{Answer, Consistency, Request, RequestBody, ServerError};
-use crate::net::router::Ask;
 use crate::messages::group::{
-    Answers, Applied, Leadership, Proposal, Propose, Queries, ReadBarrier, Refusal, RoleChanged,
-    Verdicts,
+    Answers, Applied, Leadership, Proposal, Propose, Queries, ReadBarrier, Refusal, RoleChanged, Verdicts,
 };
+use crate::net::router::Ask;
 
 /// How often the leader looks whether something in the store is due to expire.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
@@ -107,7 +106,9 @@ impl KvServer {
                 let kind = if stamp.is_some() { Kind::Stamped } else { Kind::Stateless };
                 self.take_write(caller(kind), stamp, command);
             }
-            RequestBody::Read { query, consistency } => self.take_read(caller(Kind::Read), query, consistency),
+            RequestBody::Read { query, consistency } => {
+                self.take_read(caller(Kind::Read), query, consistency)
+            }
             RequestBody::Admin(_) => {
                 caller(Kind::Read).answer(Err(ServerError::Invalid("not for a group".into())));
             }

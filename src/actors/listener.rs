@@ -65,8 +65,9 @@ impl Actor for ListenerActor {
         let run = listener.run(move |accepted| {
             let number = spec.count.fetch_add(1, Ordering::Relaxed);
             let spec_of_child = spec.clone();
-            let child = ChildSpec::once(format!("connection-{number}"), move |_| {
-                ConnectionActor { spec: spec_of_child, accepted: Some(accepted) }
+            let child = ChildSpec::once(format!("connection-{number}"), move |_| ConnectionActor {
+                spec: spec_of_child,
+                accepted: Some(accepted),
             });
             drop(spec.connections.start_child(child));
         });
@@ -93,8 +94,7 @@ impl Actor for ConnectionActor {
 async fn serve(spec: ListenerSpec, Accepted { stream, crowded, permit }: Accepted) {
     let router = &spec.router;
     let nodes = router.nodes();
-    let opened =
-        accept(stream, router.me(), nodes, &*spec.known, crowded, &spec.settings, &spec.quiet).await;
+    let opened = accept(stream, router.me(), nodes, &*spec.known, crowded, &spec.settings, &spec.quiet).await;
     // A refusal was logged where it was decided.
     if let Ok(connection) = opened {
         converse(&spec, connection, permit).await;

@@ -10,6 +10,7 @@ use super::snapshots::{ChunkRead, ChunkStored, SnapshotDesk};
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition, NodeId};
 use crate::logic::raft::entry::SnapshotMark;
+use crate::logic::raft::message::Envelope;
 use crate::logic::raft::{self, Input, Output, Persist, Raft, Role};
 use crate::messages::admin::GroupStatus;
 use crate::messages::group::{
@@ -17,7 +18,6 @@ use crate::messages::group::{
     RoleChanged, SnapshotTaken, TakeSnapshot, TransferLeader, Verdicts,
 };
 use crate::net::Ref;
-use crate::logic::raft::message::Envelope;
 use crate::storage::{Batch, StorageError, WalHandle};
 
 /// How often the core is told the time when nothing else happens.
@@ -227,8 +227,11 @@ impl RaftPeer {
         refused: Vec<(u64, raft::Refusal)>,
         reads: Vec<(u64, Index)>,
     ) {
-        let refused: Vec<_> =
-            refused.into_iter().filter(|(id, _)| *id != NOBODY).map(|(id, why)| (id, translate(why))).collect();
+        let refused: Vec<_> = refused
+            .into_iter()
+            .filter(|(id, _)| *id != NOBODY)
+            .map(|(id, why)| (id, translate(why)))
+            .collect();
         if !(accepted.is_empty() && refused.is_empty() && reads.is_empty()) {
             let _ = self.spec.verdicts.tell(Verdicts { accepted, refused, reads });
         }

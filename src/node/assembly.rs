@@ -34,7 +34,8 @@ use crate::net::router::Router;
 use crate::net::transport::Transport;
 use crate::net::{NetSettings, Outbound, QuietLog};
 use crate::storage::{
-    Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, RealDisk, Recovered, SnapshotStore, WalHandle,
+    Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, RealDisk, Recovered, SnapshotStore,
+    WalHandle,
 };
 
 /// Name of the root of a node's supervision tree.
@@ -57,7 +58,7 @@ struct Storage {
     writer: LogWriter,
     wal: WalHandle,
     snapshots: SnapshotStore,
-    faults: Arc<DiskFaults>,
+    faults: DiskFaults,
 }
 
 impl Node {
@@ -142,7 +143,8 @@ impl Parts<'_> {
         self.known = Some(known.clone());
         let (links, faults) = self.links(&known);
         let groups = self.groups(storage, recovered)?;
-        let mut root = Supervisor::new(ROOT, Strategy::OneForOne).policy(settings::restart_policy(self.config));
+        let mut root =
+            Supervisor::new(ROOT, Strategy::OneForOne).policy(settings::restart_policy(self.config));
         let mut ports = Vec::new();
         for group in groups {
             self.register(group.ports.group, group.incoming, group.from_peers);
@@ -155,15 +157,14 @@ impl Parts<'_> {
             let _ = incoming.tell(Incoming(asks));
             Ok(())
         }));
-        let wal = storage.wal.clone();
-        let snapshots = storage.snapshots.clone();
+        let directory = self.config.data_dir(self.id);
         let spec = AdminSpec {
             node: self.id,
             clock: self.clock,
             registry: self.registry.clone(),
             root: ROOT.to_owned(),
             groups: ports,
-            disk_bytes: Arc::new(move || wal.disk_bytes() + snapshots.disk_bytes()),
+            disk_bytes: Arc::new(move || bytes_below(&directory)),
             chaos: self
                 .config
                 .chaos
@@ -334,7 +335,7 @@ fn open_storage(
     dir: &Path,
     ending: UnboundedSender<Failure>,
 ) -> Result<(Storage, Recovered), Failure> {
-    let faults = Arc::new(DiskFaults::default());
+    let faults = DiskFaults::new();
     let log_disk = open_disk(config, &dir.join("log"), &faults)?;
     let snapshot_disk = open_disk(config, &dir.join("snapshots"), &faults)?;
     let options = LogOptions { segment_bytes: config.storage.segment_bytes, ..LogOptions::new(id) };
@@ -351,13 +352,23 @@ fn open_storage(
     Ok((Storage { writer, wal, snapshots, faults }, recovered))
 }
 
-fn open_disk(config: &Config, dir: &Path, faults: &Arc<DiskFaults>) -> Result<Arc<dyn Disk>, Failure> {
-    let disk = RealDisk::open(dir).map_err(storage_failure)?;
+fn open_disk(config: &Config, dir: &Path, faults: &DiskFaults) -> Result<Arc<dyn Disk>, Failure> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir).map_err(storage_failure)?);
     if config.chaos.enabled {
-        Ok(Arc::new(FaultyDisk::new(disk, faults.clone())))
-    } else {
-        Ok(Arc::new(disk))
+        return Ok(Arc::new(FaultyDisk::new(disk, faults.clone())));
     }
+    Ok(disk)
+}
+
+/// Bytes of the files below a directory; what cannot be read counts as nothing.
+fn bytes_below(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 fn storage_failure(error: OpenError) -> Failure {

@@ -107,8 +107,7 @@ pub(super) fn assemble(
         peer: Slot::new(format!("{group}/raft")),
         server: Slot::new(format!("{group}/kv")),
     };
-    let disk =
-        Arc::new(GroupDisk { group, wal: shared.wal.clone(), state: Mutex::new(Some(found)) });
+    let disk = Arc::new(GroupDisk { group, wal: shared.wal.clone(), state: Mutex::new(Some(found)) });
     let supervisor = Supervisor::new(format!("group-{}", group.0), Strategy::OneForAll)
         .policy(shared.policy.clone())
         .place(place)
@@ -201,7 +200,8 @@ fn peer_child(
     ChildSpec::fallible("raft", move |context| {
         let state = disk.take().ok_or("the applier of this life has not read the log")?;
         // Another life, another sequence of election timeouts.
-        let config = raft::Config { seed: config.seed ^ context.generation().rotate_left(32), ..config.clone() };
+        let config =
+            raft::Config { seed: config.seed ^ context.generation().rotate_left(32), ..config.clone() };
         build_peer(spec.clone(), context.generation(), config, state, bootstrap.clone())
     })
     .slot(&roles.peer)
@@ -217,8 +217,7 @@ fn build_peer(
 ) -> Result<RaftPeer, String> {
     let RecoveredGroup { hard_state, snapshot, compacted: _, entries } = state;
     let last = snapshot.as_ref().map_or(0, |mark| mark.meta.last.index);
-    let log_bytes =
-        entries.iter().filter(|entry| entry.index > last).map(Entry::cost).sum::<usize>() as u64;
+    let log_bytes = entries.iter().filter(|entry| entry.index > last).map(Entry::cost).sum::<usize>() as u64;
     let me = config.id;
     let restored = raft::Restored {
         hard_state,

@@ -25,7 +25,9 @@ pub fn run(config: &Config, id: NodeId) -> Result<(), Failure> {
             told = told_to_stop() => told,
         };
         if timeout(STOP_TIMEOUT, node.stop()).await.is_err() {
-            tracing::warn!("the node did not stop in order within {STOP_TIMEOUT:?}; what is acknowledged is on disk");
+            tracing::warn!(
+                "the node did not stop in order within {STOP_TIMEOUT:?}; what is acknowledged is on disk"
+            );
         }
         outcome
     })

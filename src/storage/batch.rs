@@ -3,18 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::logic::ids::{GroupId, LogPosition};
-use crate::logic::raft::entry::{Entry, HardState, SnapshotMeta};
-
-/// A snapshot file that is complete and durable, as the log names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotMark {
-    /// What the snapshot stands for.
-    pub meta: SnapshotMeta,
-    /// Name of the file in the snapshot directory.
-    pub name: String,
-    /// Digest over all chunks, as in the file's footer: log and file must agree.
-    pub digest: u32,
-}
+use crate::logic::raft::entry::{Entry, HardState, SnapshotMark};
 
 /// Changes of one group that become durable together. Applied in the order of the fields.
 ///

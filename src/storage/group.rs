@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::batch::SnapshotMark;
 use super::record::GroupMeta;
 use crate::logic::ids::{GroupId, Index, LogPosition, Term};
 use crate::logic::raft::entry::HardState;
+use crate::logic::raft::entry::SnapshotMark;
 
 /// Where an entry lies. 24 bytes, for every live entry of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,8 @@ mod sim;
 mod snapshot;
 mod writer;
 
-pub use batch::{Batch, Recovered, RecoveredGroup, SnapshotMark};
+pub use crate::logic::raft::entry::SnapshotMark;
+pub use batch::{Batch, Recovered, RecoveredGroup};
 pub use disk::Disk;
 pub use error::{OpenError, Place, StorageError};
 pub use faults::{DiskFaults, FaultyDisk};

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
-use super::batch::SnapshotMark;
 use crate::logic::ids::{GroupId, Index, LogPosition, NodeId, Term};
+use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::entry::{Entry, HardState, Payload, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
 

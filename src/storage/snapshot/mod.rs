@@ -11,11 +11,11 @@ mod write;
 
 use std::sync::Arc;
 
-use super::batch::SnapshotMark;
 use super::disk::Disk;
 use super::error::{OpenError, StorageError};
 use super::segment::discard;
 use crate::logic::ids::{GroupId, LogPosition};
+use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::entry::SnapshotMeta;
 
 pub use read::SnapshotReader;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::format::{self, CHUNK_HEADER, FOOTER, Summary};
+use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::entry::SnapshotMeta;
-use crate::storage::batch::SnapshotMark;
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::format::{self, CHUNK_HEADER, Summary};
 use super::publish;
 use super::write::SYNC_EVERY;
+use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::entry::SnapshotMeta;
-use crate::storage::batch::SnapshotMark;
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
 

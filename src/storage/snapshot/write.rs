@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::format::{self, CHUNK_HEADER, MAX_CHUNK, Summary};
 use super::{publish, stem};
+use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::entry::SnapshotMeta;
-use crate::storage::batch::SnapshotMark;
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
 
