@@ -1,0 +1,173 @@
+//! A cluster of real processes, for tests and measurements: the real binary, started by `quorate up`.
+#![allow(dead_code)] // Each test uses its own part of it.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quorate::logic::ids::NodeId;
+use quorate::messages::admin::NodeStatus;
+use quorate::{Client, ClientOptions};
+
+/// A running cluster. Dropping it kills it and removes its data.
+pub struct Cluster {
+    pub addresses: Vec<String>,
+    /// From the start of the binary until it said that it serves.
+    pub served_after: Duration,
+    dir: tempfile::TempDir,
+    launcher: Child,
+}
+
+impl Cluster {
+    /// Starts `nodes` nodes on free ports and waits until they serve. `extra` is added to the configuration.
+    pub fn start(nodes: usize, extra: &str) -> Cluster {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let addresses = free_addresses(nodes);
+        let config = dir.path().join("cluster.toml");
+        std::fs::write(&config, config_text(&addresses, extra)).expect("the configuration is written");
+        let started = Instant::now();
+        let log = std::fs::File::create(dir.path().join("log")).expect("the log is created");
+        let mut launcher = Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .args(["up", "--json", "--config"])
+            .arg(&config)
+            .arg("--data")
+            .arg(dir.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        let stdout = launcher.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("stdout is readable");
+        let cluster = Cluster { addresses, served_after: started.elapsed(), dir, launcher };
+        assert!(line.contains("\"endpoints\""), "the cluster did not serve: {line}\n{}", cluster.log());
+        cluster
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.addresses.len() as u64).map(NodeId)
+    }
+
+    pub fn options(&self) -> ClientOptions {
+        ClientOptions::new(self.addresses.clone())
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.options()).await.expect("a client starts")
+    }
+
+    pub fn data_dir(&self, node: NodeId) -> PathBuf {
+        self.dir.path().join("data").join(format!("node-{}", node.0))
+    }
+
+    /// What the launcher and the nodes have written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The process of a node, if it runs: found by its command line, because the launcher restarts processes.
+    pub fn pid(&self, node: NodeId) -> Option<i32> {
+        let data = self.dir.path().join("data").to_string_lossy().into_owned();
+        let id = node.0.to_string();
+        for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+            let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            let is_node = words.get(1).is_some_and(|word| word == "node");
+            let is_this = words.windows(2).any(|pair| pair[0] == "--id" && pair[1] == id);
+            if is_node && is_this && words.contains(&data.as_str().into()) {
+                return Some(pid);
+            }
+        }
+        None
+    }
+
+    /// Sends a signal to a node's process; whether it was there.
+    pub fn signal(&self, node: NodeId, signal: i32) -> bool {
+        match self.pid(node) {
+            // SAFETY: kill takes plain numbers.
+            Some(pid) => unsafe { libc::kill(pid, signal) == 0 },
+            None => false,
+        }
+    }
+
+    /// The states of all nodes, once every replica of group 1 has applied the same index.
+    ///
+    /// # Panics
+    /// When that does not come about within a minute.
+    pub async fn settled(&self, client: &Client) -> Vec<NodeStatus> {
+        let client = client.with_deadline(Duration::from_secs(5));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut last = Vec::new();
+        while Instant::now() < deadline {
+            last.clear();
+            for node in self.nodes() {
+                if let Ok(status) = client.status(node).await {
+                    last.push(status);
+                }
+            }
+            let applied: Vec<_> = last.iter().map(|s| (s.groups[0].applied, s.groups[0].last)).collect();
+            let equal = applied.windows(2).all(|pair| pair[0] == pair[1]);
+            if last.len() == self.addresses.len() && equal && applied.iter().all(|(a, l)| a == l) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the replicas did not settle: {last:#?}\n{}", tail(&self.log(), 60));
+    }
+
+    /// The leader of group 1, as soon as there is one that the asked nodes agree on.
+    pub async fn leader(&self, client: &Client) -> NodeId {
+        let client = client.with_deadline(Duration::from_secs(2));
+        for _ in 0..600 {
+            for node in self.nodes() {
+                if let Ok(status) = client.status(node).await
+                    && status.groups[0].role == "leader"
+                {
+                    return node;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("there is no leader\n{}", tail(&self.log(), 60));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in self.nodes() {
+            self.signal(node, libc::SIGCONT);
+        }
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
+    }
+}
+
+/// The last lines of a text.
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn config_text(addresses: &[String], extra: &str) -> String {
+    let mut text = "[cluster]\nid = \"test\"\n".to_owned();
+    for (number, address) in addresses.iter().enumerate() {
+        text.push_str(&format!("[[cluster.nodes]]\nid = {}\naddress = \"{address}\"\n", number + 1));
+    }
+    text + extra
+}
+
+/// Addresses that nobody listens at; the kernel does not hand the same port out again soon.
+fn free_addresses(count: usize) -> Vec<String> {
+    let listeners: Vec<_> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|l| l.local_addr().expect("a bound address").to_string()).collect()
+}
+
+/// A file of the project.
+pub fn project_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
