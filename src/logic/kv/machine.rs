@@ -148,7 +148,7 @@ impl Machine {
         self.freeze().hash()
     }
 
-    /// A copy of everything replicated, as of now, to be written as a snapshot by another thread. Takes well under a
+    /// A copy of everything replicated, as of now, to be written as a snapshot by another thread. Takes about a
     /// microsecond, whatever the size; afterwards each first change of a shared part of the map copies that part.
     pub fn freeze(&self) -> Frozen {
         Frozen::of(self)
