@@ -89,7 +89,7 @@ impl Op {
     /// What is wrong with it as the request of a caller, if anything is.
     pub(super) fn fault(&self) -> Option<&'static str> {
         match self {
-            Op::Write(Command::OpenSession | Command::KeepAlive) => {
+            Op::Write(Command::OpenSession | Command::OpenSessionAs { .. } | Command::KeepAlive) => {
                 Some("sessions are the clerk's own affair")
             }
             Op::Write(Command::Advance) => Some("`Advance` is the leader's own command"),
