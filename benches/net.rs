@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate::logic::ids::{GroupId, NodeId};
-use quorate::logic::kv::command::{Change, Changed, Command, Expect, Lifetime, Reply};
-use quorate::messages::client::{Answer, Request, RequestBody, Response};
+use quorate::logic::kv::command::{Change, Changed, Command, Expect, Lifetime, Query, Reply};
+use quorate::messages::client::{Answer, Consistency, Request, RequestBody, Response};
 use quorate::messages::wire::Packet;
 use quorate::net::connection::Connection;
 use quorate::net::faults::LinkFaults;
@@ -18,7 +18,7 @@ use quorate::net::handshake::{Identity, client_hello};
 use quorate::net::listener::Listener;
 use quorate::net::opening::{accept, dial};
 use quorate::net::transport::TcpTransport;
-use quorate::net::{NetSettings, Outbound, QuietLog};
+use quorate::net::{NetSettings, Outbound, QuietLog, SendError};
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -26,7 +26,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         codec();
-        one_way("ping-sized frames", 2_000_000, |id| Packet::Response(answer(id))).await;
+        one_way("gets", 2_000_000, get).await;
         one_way("puts of 256 bytes", 1_000_000, put).await;
         for (window, count) in [(1, 50_000), (64, 500_000), (1024, 1_000_000)] {
             round_trips(window, count).await;
@@ -43,6 +43,12 @@ fn put(id: u64) -> Packet {
         lifetime: Lifetime::Forever,
     };
     let body = RequestBody::Write { stamp: None, command: Command::Change(change) };
+    Packet::Request(Request { id, group: GroupId(1), body })
+}
+
+fn get(id: u64) -> Packet {
+    let query = Query::Get { key: Bytes::from_static(b"benchmark/key") };
+    let body = RequestBody::Read { query, consistency: Consistency::Linearizable };
     Packet::Request(Request { id, group: GroupId(1), body })
 }
 
@@ -118,7 +124,9 @@ async fn one_way(what: &str, count: u64, make: impl Fn(u64) -> Packet) {
     let outbound = Outbound::new(&settings, true);
     let queue = outbound.clone();
     let sender = spawn_local(async move {
-        sending.run(&queue, &LinkFaults::new(0), |_| Ok(())).await;
+        let end = sending.run(&queue, &LinkFaults::default(), |_| Ok(())).await;
+        queue.close();
+        panic!("the sender's end is closed: {end}");
     });
     let finished = Rc::new(Notify::new());
     let signal = finished.clone();
@@ -132,14 +140,16 @@ async fn one_way(what: &str, count: u64, make: impl Fn(u64) -> Packet) {
             }
             Ok(())
         };
-        receiving.run(&idle, &LinkFaults::new(0), sink).await;
+        let end = receiving.run(&idle, &LinkFaults::default(), sink).await;
+        panic!("the receiver's end is closed: {end}");
     });
     let watch = Watch::start();
     let mut sent = 0;
     while sent < count {
         match outbound.try_send(make(sent)) {
             Ok(()) => sent += 1,
-            Err(_) => tokio::task::yield_now().await,
+            Err(SendError::Full) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
         }
     }
     finished.notified().await;
@@ -162,7 +172,7 @@ async fn round_trips(window: u64, count: u64) {
             }
             Ok(())
         };
-        server.run(&answers, &LinkFaults::new(0), sink).await;
+        server.run(&answers, &LinkFaults::default(), sink).await;
     });
     let outbound = Outbound::new(&settings, true);
     let received = Cell::new(0u64);
@@ -184,7 +194,7 @@ async fn round_trips(window: u64, count: u64) {
         }
         Ok(())
     };
-    client.run(&outbound, &LinkFaults::new(0), sink).await;
+    client.run(&outbound, &LinkFaults::default(), sink).await;
     watch.report(&format!("put and response, {window} under way"), count);
     serving.abort();
 }

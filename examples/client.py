@@ -89,6 +89,8 @@ class Connection:
         try:
             self.socket.sendall(encode(hello(cluster)))
             name, self.welcome = variant(self.receive())
+            if name == "Goodbye":
+                raise ConnectionError(self.welcome["reason"])
             if name != "Welcome":
                 raise ConnectionError(f"the node answered {name}: {self.welcome}")
         except BaseException:

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use bytes::BytesMut;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -19,21 +21,45 @@ pub struct EncodingError(String);
 /// Appends the packet's encoding to `out`.
 ///
 /// # Errors
-/// When `out` fails; the packet itself can always be encoded.
-pub fn write(packet: &Packet, out: impl Write) -> Result<(), EncodingError> {
-    let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
+/// None that a packet of this program could cause; the serializer's type asks for it.
+pub fn write(packet: &Packet, out: &mut BytesMut) -> Result<(), EncodingError> {
+    out.reserve(packet.cost());
+    let mut serializer = rmp_serde::Serializer::new(Appender(out)).with_struct_map();
     packet.serialize(&mut serializer).map_err(|error| EncodingError(error.to_string()))
 }
 
-/// Reads the packet that begins `bytes`, and says how many bytes it took.
+/// The serializer writes in tiny pieces, so each must cost as little as possible.
+struct Appender<'a>(&'a mut BytesMut);
+
+impl Write for Appender<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads the packet that `bytes` are.
 ///
 /// # Errors
-/// When the bytes are not a packet, or are cut short.
-pub fn read(bytes: &[u8]) -> Result<(Packet, usize), EncodingError> {
-    let mut deserializer = rmp_serde::Deserializer::new(io::Cursor::new(bytes));
+/// When the bytes are not a packet, are cut short, or do not end with it.
+pub fn read(bytes: &[u8]) -> Result<Packet, EncodingError> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     let packet = Packet::deserialize(&mut deserializer).map_err(|error| EncodingError(error.to_string()))?;
-    let taken = usize::try_from(deserializer.position()).expect("a position in a slice is a usize");
-    Ok((packet, taken))
+    match IgnoredAny::deserialize(&mut deserializer) {
+        Ok(_) => Err(EncodingError("more than a packet".to_owned())),
+        Err(_) => Ok(packet),
+    }
 }
 
 impl Packet {

@@ -28,9 +28,6 @@ pub enum CodecError {
     /// The value is not a packet.
     #[error("not a packet: {0}")]
     Packet(#[from] encoding::EncodingError),
-    /// The packet ends before its frame does.
-    #[error("{0} bytes behind the packet in its frame")]
-    Trailing(usize),
 }
 
 /// Encodes and decodes frames up to a size.
@@ -65,10 +62,7 @@ impl Codec {
         }
         let Some(body) = rest.get(..length) else { return Ok(None) };
         shape::check(body)?;
-        let (packet, taken) = encoding::read(body)?;
-        if taken != length {
-            return Err(CodecError::Trailing(length - taken));
-        }
+        let packet = encoding::read(body)?;
         buffer.advance(HEADER + length);
         Ok(Some(packet))
     }
@@ -80,7 +74,7 @@ impl Codec {
     pub fn encode(&self, packet: &Packet, buffer: &mut BytesMut) -> Result<(), CodecError> {
         let start = buffer.len();
         buffer.put_bytes(0, HEADER);
-        let written = encoding::write(packet, (&mut *buffer).writer());
+        let written = encoding::write(packet, buffer);
         let length = buffer.len() - start - HEADER;
         if written.is_err() || length > self.max_frame {
             buffer.truncate(start);

@@ -205,10 +205,8 @@ impl Host {
         let there = state.pipe(&self.name, &host);
         let back = state.pipe(&host, &self.name);
         drop(state);
-        let theirs = stream(there.clone(), back.clone(), &self.name);
-        let ours = stream(back, there, address);
-        arrivals.send(theirs).map_err(|_| refused())?;
-        Ok(Some(ours))
+        arrivals.send(stream(there.clone(), back.clone(), &self.name)).map_err(|_| refused())?;
+        Ok(Some(stream(back, there, address)))
     }
 }
 
