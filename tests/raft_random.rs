@@ -14,11 +14,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use quorate::logic::ids::NodeId;
 use quorate::logic::raft::membership::Membership;
+use quorate::logic::raft::message::{Envelope, Message};
 use quorate::logic::raft::{Input, MembershipChange, Role};
 use raft_cluster::{Cluster, command};
 
 /// Seeds that found mistakes once.
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[1074, 2783];
 const SCHEDULES: u64 = 3000;
 const STEPS: usize = 400;
 
@@ -33,6 +34,8 @@ struct World {
     /// How often each node's disk finishes a write.
     disk_speed: f64,
     crashes: bool,
+    /// Longest steps of time in ms. Short ones let much happen within an election timeout or a lease.
+    pace: u64,
 }
 
 impl World {
@@ -61,6 +64,7 @@ impl World {
             loss: [0.0, 0.05, 0.3][rng.usize(0..3)],
             disk_speed: [0.2, 0.6, 1.0][rng.usize(0..3)],
             crashes: rng.u8(0..4) > 0,
+            pace: [10, 60, 200][rng.usize(0..3)],
             rng,
         }
     }
@@ -82,14 +86,23 @@ impl World {
     fn step(&mut self) {
         match self.rng.u32(0..1000) {
             0..420 => self.deliver(),
-            420..600 => self.disks(),
-            600..760 => self.time(),
-            760..860 => self.propose(),
-            860..910 => self.read(),
-            910..930 => self.snapshot(),
-            930..945 => self.partition(),
+            420..590 => self.disks(),
+            590..740 => self.time(),
+            740..830 => {
+                let node = self.leader_or_any();
+                self.propose(node);
+            }
+            830..890 => self.read(),
+            890..910 => self.snapshot(),
+            910..930 => self.partition(),
+            930..935 => self.strand(),
+            935..945 => {
+                let node = self.any();
+                self.tell(node, Input::Campaign);
+            }
             945..960 => self.change_members(),
-            960..970 => {
+            960..965 => self.coup(),
+            965..970 => {
                 let (node, id) = (self.leader_or_any(), self.cluster.request());
                 let to = self.any();
                 let to = self.rng.bool().then_some(to);
@@ -131,8 +144,7 @@ impl World {
     }
 
     fn time(&mut self) {
-        let most = [1, 10, 60, 200][self.rng.usize(0..4)];
-        let passed = self.rng.u64(0..=most);
+        let passed = self.rng.u64(0..=self.pace);
         self.pass(Duration::from_millis(passed));
         for node in self.all.clone() {
             if self.chance(0.7) {
@@ -175,8 +187,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self) {
-        let node = self.leader_or_any();
+    fn propose(&mut self, node: NodeId) {
         for _ in 0..self.rng.usize(1..4) {
             let id = self.cluster.request();
             self.cluster.step(node, Input::Propose { id, command: command(&format!("c{id}")) });
@@ -184,16 +195,33 @@ impl World {
         self.cluster.flush(node);
     }
 
+    /// Everybody who believes to lead is asked; whoever was left behind must not answer from the past.
     fn read(&mut self) {
-        let node = self.leader_or_any();
         let lease = self.rng.bool();
-        let id = self.cluster.request();
-        if self.cluster.is_up(node) {
-            self.cluster.step(node, Input::Read { id, lease });
-            if self.chance(0.8) {
-                self.tick(node);
+        for node in self.all.clone() {
+            let raft = self.cluster.node(node).raft.as_ref();
+            if raft.is_some_and(|raft| raft.role() == Role::Leader) || self.chance(0.05) {
+                let id = self.cluster.request();
+                self.cluster.step(node, Input::Read { id, lease });
+                if self.chance(0.8) {
+                    self.tick(node);
+                }
+                self.cluster.flush(node);
             }
-            self.cluster.flush(node);
+        }
+    }
+
+    /// A leader is cut off and goes on for a while, so that its log and the others' grow apart.
+    fn strand(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        self.cut = self.all.iter().flat_map(|other| [(leader, *other), (*other, leader)]).collect();
+        for _ in 0..self.rng.usize(1..4) {
+            self.propose(leader);
+        }
+        while self.chance(0.9) && self.cluster.persist_one(leader) {}
+        self.cluster.flush(leader);
+        if self.crashes && self.rng.bool() {
+            self.cluster.crash(leader);
         }
     }
 
@@ -204,17 +232,39 @@ impl World {
 
     fn partition(&mut self) {
         self.cut.clear();
-        if self.rng.bool() {
-            let alone = self.leader_or_any();
-            let both_ways = self.rng.bool();
-            for other in self.all.clone() {
-                if self.chance(0.8) {
-                    self.cut.insert((alone, other));
-                    if both_ways {
-                        self.cut.insert((other, alone));
+        match self.rng.u8(0..4) {
+            0 => {}
+            // One pair does not hear of each other, but everybody else of both.
+            1 => {
+                let (one, other) = (self.leader_or_any(), self.any());
+                self.cut.extend([(one, other), (other, one)]);
+            }
+            _ => {
+                let alone = self.leader_or_any();
+                let both_ways = self.rng.bool();
+                for other in self.all.clone() {
+                    if self.chance(0.8) {
+                        self.cut.insert((alone, other));
+                        if both_ways {
+                            self.cut.insert((other, alone));
+                        }
                     }
                 }
             }
+        }
+    }
+
+    /// A leader hands over and is cut off as soon as its successor knows.
+    fn coup(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        let id = self.cluster.request();
+        self.tell(leader, Input::TransferLeader { id, to: None });
+        self.cluster.flush(leader);
+        let orders = |envelope: &Envelope| matches!(envelope.body, Message::TimeoutNow);
+        if let Some(at) = self.cluster.network.iter().position(orders) {
+            let order = self.cluster.network.remove(at).expect("it waits");
+            self.tell(order.to, Input::Message(order));
+            self.cut = self.all.iter().flat_map(|other| [(leader, *other), (*other, leader)]).collect();
         }
     }
 
@@ -233,7 +283,7 @@ impl World {
     }
 
     fn crash_or_restart(&mut self) {
-        let node = self.any();
+        let node = if self.rng.bool() { self.leader_or_any() } else { self.any() };
         if self.cluster.is_up(node) {
             while self.chance(0.5) && self.cluster.persist_one(node) {}
             self.cluster.crash(node);

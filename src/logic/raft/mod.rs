@@ -50,6 +50,8 @@ mod read;
 mod replica;
 mod snapshot;
 pub mod status;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use config::Config;

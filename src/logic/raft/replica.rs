@@ -48,8 +48,10 @@ pub struct Raft {
     pub(super) state: State,
     /// Who leads in this term, as far as known.
     pub(super) leader: Option<NodeId>,
-    /// When a leader was last heard of.
+    /// When a leader was last heard of...
     pub(super) heard_at: Option<Duration>,
+    /// ...unless that was after the last tick: then at the next one.
+    pub(super) heard_since_tick: bool,
     pub(super) election_at: Duration,
     /// Highest confirmation round of the present leader that was echoed at once.
     pub(super) echoed: u64,
@@ -132,6 +134,7 @@ impl Raft {
             clock_is_fresh: false,
             // A lease may rest on a reply that this replica gave just before it was restarted.
             heard_at: (config.lease.is_some() && hard_state.term > 0).then_some(Duration::ZERO),
+            heard_since_tick: false,
             hard_state,
             log: Log::new(base, entries, applied, applied),
             history,
@@ -206,6 +209,11 @@ impl Raft {
     fn on_tick(&mut self, elapsed: Duration) {
         self.now = self.now.saturating_add(elapsed);
         self.clock_is_fresh = true;
+        // What happened between two ticks may have happened just now. A leader's lease counts from the tick before
+        // it sent, a follower's loyalty from the tick after it heard, so the lease always ends first.
+        if std::mem::take(&mut self.heard_since_tick) {
+            self.heard_at = Some(self.now);
+        }
         if matches!(self.state, State::Leader(_)) {
             self.leader_tick();
         } else if self.now >= self.election_at {
@@ -490,16 +498,12 @@ impl Raft {
         self.log.position(index)
     }
 
-    /// What a snapshot of the state after applying `index` stands for. `None` when `index` is not committed or lies
-    /// before what the log still knows.
+    /// What a snapshot of the state after applying `index` stands for. `None` when none can be taken there: `index` is
+    /// 0, not committed, or before what the log still knows; or this replica was added later and has not come to
+    /// the entry that tells it of its group.
     pub fn snapshot_meta(&self, index: Index) -> Option<SnapshotMeta> {
-        if index > self.log.commit() {
-            return None;
-        }
-        Some(SnapshotMeta {
-            group: self.config.group,
-            last: self.log.position(index)?,
-            membership: self.history.at(index)?.clone(),
-        })
+        let last = self.log.position(index).filter(|last| (1..=self.log.commit()).contains(&last.index))?;
+        let membership = self.history.at(index).filter(|membership| !membership.voters.is_empty())?;
+        Some(SnapshotMeta { group: self.config.group, last, membership: membership.clone() })
     }
 }
