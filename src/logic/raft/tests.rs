@@ -189,6 +189,20 @@ fn a_leader_believes_no_answer_that_cannot_be() {
 }
 
 #[test]
+fn a_newcomer_takes_no_snapshot_before_it_knows_its_group() {
+    let mut raft = start(Restored::default()).expect("nothing is wrong with an empty disk");
+    let joined = Entry { index: 3, term: 1, payload: Payload::Membership(voters(&[1, 2])) };
+    let entries = vec![entry(1, 1), entry(2, 1), joined];
+    drive(&mut raft, from(2, 1, Message::Append { prev: at(0, 0), entries, commit: 3, round: 0 }));
+    assert_eq!(raft.snapshot_meta(0), None);
+    assert_eq!(raft.snapshot_meta(2), None);
+    assert!(drive(&mut raft, Input::SnapshotTaken { position: at(2, 1) }).is_empty());
+    assert_eq!(raft.status().snapshot, None);
+    assert_eq!(raft.snapshot_meta(3).map(|meta| meta.membership), Some(voters(&[1, 2])));
+    assert_eq!(raft.snapshot_meta(4), None);
+}
+
+#[test]
 fn a_broken_link_makes_the_leader_probe_from_the_match() {
     let mut raft = start(restored(0, None, vec![])).expect("it fits");
     lead(&mut raft);
@@ -211,6 +225,38 @@ fn the_timer_is_never_later_than_the_next_duty() {
     assert!(!drive(&mut raft, Input::Tick { elapsed: Duration::from_nanos(1) }).is_empty());
     lead(&mut raft);
     assert_eq!(raft.until_timer(), Duration::from_millis(50));
+}
+
+#[test]
+fn a_lease_is_not_judged_by_a_time_from_before_the_read() {
+    let config = Config { lease: Some(Duration::from_millis(200)), ..Config::new(GROUP, NodeId(1), 1) };
+    let mut raft = Raft::new(config, restored(0, None, vec![])).expect("it fits");
+    lead(&mut raft);
+    let echo = |round| Message::AppendReply { outcome: AppendOutcome::Accepted { matched: 1 }, round };
+    drive(&mut raft, from(2, 1, echo(0)));
+    drive(&mut raft, Input::Tick { elapsed: Duration::from_millis(50) });
+    drive(&mut raft, from(2, 1, echo(1)));
+    raft.step(Input::Read { id: 1, lease: true });
+    raft.step(Input::Tick { elapsed: Duration::from_millis(1) });
+    assert_eq!(raft.ready().reads, [(1, 1)]);
+    // The process may have slept since the last tick, and another leader may have been elected meanwhile.
+    let output = drive(&mut raft, Input::Read { id: 2, lease: true });
+    assert_eq!((output.reads, output.send.len()), (vec![], 2), "it takes a round");
+}
+
+#[test]
+fn loyalty_counts_from_the_tick_after_the_leader_was_heard() {
+    let mut raft = start(restored(1, None, vec![])).expect("it fits");
+    drive(&mut raft, from(2, 1, Message::Append { prev: at(0, 0), entries: vec![], commit: 0, round: 0 }));
+    // The message may have come at the very end of these 299 ms.
+    drive(&mut raft, Input::Tick { elapsed: Duration::from_millis(299) });
+    drive(&mut raft, Input::Tick { elapsed: Duration::from_millis(299) });
+    let ask = || from(3, 2, Message::RequestVote { last: at(9, 1), pre: true, transfer: false });
+    let granted = |output: &Output| matches!(output.send[0].body, Message::VoteReply { granted: true, .. });
+    assert!(!granted(&drive(&mut raft, ask())));
+    raft.step(Input::Tick { elapsed: Duration::from_millis(1) });
+    raft.ready();
+    assert!(granted(&drive(&mut raft, ask())));
 }
 
 /// Numbers as a broken or hostile peer might send them.
