@@ -165,8 +165,10 @@ impl Runner {
         id
     }
 
+    /// No time passes while a node is told something.
     fn tell(&mut self, node: NodeId, input: Input) {
         self.cluster.step(node, input);
+        self.cluster.step(node, Input::Tick { elapsed: Duration::ZERO });
         self.flush(node);
     }
 
@@ -193,11 +195,7 @@ impl Runner {
     fn read(&mut self, arguments: &Arguments<'_>) {
         let (node, lease) = (arguments.node(0), arguments.has("lease"));
         let id = self.request(arguments.plain(1));
-        self.cluster.step(node, Input::Read { id, lease });
-        if lease {
-            self.cluster.step(node, Input::Tick { elapsed: Duration::ZERO });
-        }
-        self.flush(node);
+        self.tell(node, Input::Read { id, lease });
     }
 
     fn members(&mut self, arguments: &Arguments<'_>) {

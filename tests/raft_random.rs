@@ -14,11 +14,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use quorate::logic::ids::NodeId;
 use quorate::logic::raft::membership::Membership;
+use quorate::logic::raft::message::{Envelope, Message};
 use quorate::logic::raft::{Input, MembershipChange, Role};
 use raft_cluster::{Cluster, command};
 
-/// Seeds that found mistakes once.
+/// Seeds beyond the usual ones that once found a mistake.
 const REGRESSIONS: &[u64] = &[];
+/// The seeds from 0 on are always played.
 const SCHEDULES: u64 = 3000;
 const STEPS: usize = 400;
 
@@ -33,6 +35,8 @@ struct World {
     /// How often each node's disk finishes a write.
     disk_speed: f64,
     crashes: bool,
+    /// Longest steps of time in ms. Short ones let much happen within an election timeout or a lease.
+    pace: u64,
 }
 
 impl World {
@@ -61,6 +65,7 @@ impl World {
             loss: [0.0, 0.05, 0.3][rng.usize(0..3)],
             disk_speed: [0.2, 0.6, 1.0][rng.usize(0..3)],
             crashes: rng.u8(0..4) > 0,
+            pace: [10, 60, 200][rng.usize(0..3)],
             rng,
         }
     }
@@ -82,14 +87,24 @@ impl World {
     fn step(&mut self) {
         match self.rng.u32(0..1000) {
             0..420 => self.deliver(),
-            420..600 => self.disks(),
-            600..760 => self.time(),
-            760..860 => self.propose(),
-            860..910 => self.read(),
-            910..930 => self.snapshot(),
-            930..945 => self.partition(),
+            420..590 => self.disks(),
+            590..740 => self.time(),
+            740..830 => {
+                let node = self.leader_or_any();
+                self.propose(node);
+            }
+            830..890 => self.read(),
+            890..910 => self.snapshot(),
+            910..930 => self.partition(),
+            930..935 => self.strand(),
+            935..945 => {
+                let node = self.any();
+                self.tell(node, Input::Campaign);
+            }
             945..960 => self.change_members(),
-            960..970 => {
+            960..963 => self.coup(),
+            963..965 => self.betrayal(),
+            965..970 => {
                 let (node, id) = (self.leader_or_any(), self.cluster.request());
                 let to = self.any();
                 let to = self.rng.bool().then_some(to);
@@ -131,8 +146,7 @@ impl World {
     }
 
     fn time(&mut self) {
-        let most = [1, 10, 60, 200][self.rng.usize(0..4)];
-        let passed = self.rng.u64(0..=most);
+        let passed = self.rng.u64(0..=self.pace);
         self.pass(Duration::from_millis(passed));
         for node in self.all.clone() {
             if self.chance(0.7) {
@@ -175,8 +189,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self) {
-        let node = self.leader_or_any();
+    fn propose(&mut self, node: NodeId) {
         for _ in 0..self.rng.usize(1..4) {
             let id = self.cluster.request();
             self.cluster.step(node, Input::Propose { id, command: command(&format!("c{id}")) });
@@ -184,16 +197,33 @@ impl World {
         self.cluster.flush(node);
     }
 
+    /// Everybody who believes to lead is asked; whoever was left behind must not answer from the past.
     fn read(&mut self) {
-        let node = self.leader_or_any();
         let lease = self.rng.bool();
-        let id = self.cluster.request();
-        if self.cluster.is_up(node) {
-            self.cluster.step(node, Input::Read { id, lease });
-            if self.chance(0.8) {
-                self.tick(node);
+        for node in self.all.clone() {
+            let raft = self.cluster.node(node).raft.as_ref();
+            if raft.is_some_and(|raft| raft.role() == Role::Leader) || self.chance(0.05) {
+                let id = self.cluster.request();
+                self.cluster.step(node, Input::Read { id, lease });
+                if self.chance(0.8) {
+                    self.tick(node);
+                }
+                self.cluster.flush(node);
             }
-            self.cluster.flush(node);
+        }
+    }
+
+    /// A leader is cut off and goes on for a while, so that its log and the others' grow apart.
+    fn strand(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        self.cut = self.all.iter().flat_map(|other| [(leader, *other), (*other, leader)]).collect();
+        for _ in 0..self.rng.usize(1..4) {
+            self.propose(leader);
+        }
+        while self.chance(0.9) && self.cluster.persist_one(leader) {}
+        self.cluster.flush(leader);
+        if self.crashes && self.rng.bool() {
+            self.cluster.crash(leader);
         }
     }
 
@@ -204,16 +234,85 @@ impl World {
 
     fn partition(&mut self) {
         self.cut.clear();
-        if self.rng.bool() {
-            let alone = self.leader_or_any();
-            let both_ways = self.rng.bool();
-            for other in self.all.clone() {
-                if self.chance(0.8) {
-                    self.cut.insert((alone, other));
-                    if both_ways {
-                        self.cut.insert((other, alone));
+        match self.rng.u8(0..4) {
+            0 => {}
+            // One pair does not hear of each other, but everybody else of both.
+            1 => {
+                let (one, other) = (self.leader_or_any(), self.any());
+                self.cut.extend([(one, other), (other, one)]);
+            }
+            _ => {
+                let alone = self.leader_or_any();
+                let both_ways = self.rng.bool();
+                for other in self.all.clone() {
+                    if self.chance(0.8) {
+                        self.cut.insert((alone, other));
+                        if both_ways {
+                            self.cut.insert((other, alone));
+                        }
                     }
                 }
+            }
+        }
+    }
+
+    /// A leader hands over and is cut off as soon as its successor knows.
+    fn coup(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        let id = self.cluster.request();
+        self.tell(leader, Input::TransferLeader { id, to: None });
+        self.cluster.flush(leader);
+        let orders = |envelope: &Envelope| matches!(envelope.body, Message::TimeoutNow);
+        if let Some(at) = self.cluster.network.iter().position(orders) {
+            let order = self.cluster.network.remove(at).expect("it waits");
+            self.tell(order.to, Input::Message(order));
+            self.cut = self.all.iter().flat_map(|other| [(leader, *other), (*other, leader)]).collect();
+            self.rush();
+        }
+    }
+
+    /// One node has not heard of the leader for long; another has just confirmed its lease, and is restarted. If they
+    /// elect a leader now, the lease of the old one must not count any more.
+    fn betrayal(&mut self) {
+        let Some(leader) = self.cluster.leader() else { return };
+        let (rebel, restarted) = (self.any(), self.any());
+        self.cut = [(leader, rebel), (rebel, leader)].into();
+        for _ in 0..40 {
+            self.work_well();
+        }
+        if restarted != leader && restarted != rebel && self.rng.bool() {
+            self.cluster.restart(restarted);
+        }
+        self.tell(rebel, Input::Campaign);
+        self.rush();
+    }
+
+    /// Much happens in no time, and then the leaders are asked.
+    fn rush(&mut self) {
+        for _ in 0..20 {
+            self.deliver();
+            self.disks();
+        }
+        self.read();
+    }
+
+    /// For 10 ms everything is delivered (unless cut) and every disk is fast.
+    fn work_well(&mut self) {
+        self.pass(Duration::from_millis(10));
+        for node in self.all.clone() {
+            self.tick(node);
+            self.cluster.flush(node);
+        }
+        for _ in 0..6 {
+            for envelope in std::mem::take(&mut self.cluster.network) {
+                if !self.cut.contains(&(envelope.from, envelope.to)) {
+                    let to = envelope.to;
+                    self.cluster.step(to, Input::Message(envelope));
+                }
+            }
+            for node in self.all.clone() {
+                while self.cluster.persist_one(node) {}
+                self.cluster.flush(node);
             }
         }
     }
@@ -233,7 +332,7 @@ impl World {
     }
 
     fn crash_or_restart(&mut self) {
-        let node = self.any();
+        let node = if self.rng.bool() { self.leader_or_any() } else { self.any() };
         if self.cluster.is_up(node) {
             while self.chance(0.5) && self.cluster.persist_one(node) {}
             self.cluster.crash(node);
@@ -256,21 +355,7 @@ impl World {
         }
         let mut wanted = None;
         for round in 0..1000 {
-            self.pass(Duration::from_millis(10));
-            for node in self.all.clone() {
-                self.tick(node);
-                self.cluster.flush(node);
-            }
-            for _ in 0..6 {
-                for envelope in std::mem::take(&mut self.cluster.network) {
-                    let to = envelope.to;
-                    self.cluster.step(to, Input::Message(envelope));
-                }
-                for node in self.all.clone() {
-                    while self.cluster.persist_one(node) {}
-                    self.cluster.flush(node);
-                }
-            }
+            self.work_well();
             if round >= 100 {
                 wanted = wanted.or_else(|| self.commit_something());
             }

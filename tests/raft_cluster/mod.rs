@@ -102,10 +102,10 @@ impl Cluster {
 
     /// Tells a node something. What it wants done is collected by [`Cluster::flush`].
     pub fn step(&mut self, id: NodeId, input: Input) {
-        if let Input::Read { id: read, .. } = &input {
-            self.oracle.read_begins(*read);
-        }
-        if let Some(raft) = &mut self.node_mut(id).raft {
+        if let Some(raft) = &mut self.nodes.get_mut(&id).expect("the node exists").raft {
+            if let Input::Read { id: read, .. } = &input {
+                self.oracle.read_begins(*read);
+            }
             raft.step(input);
         }
     }

@@ -32,8 +32,14 @@ impl Raft {
         }
     }
 
+    /// Voters may campaign, and so may a voter that is about to leave, as long as that is not committed: it may be the
+    /// only one that has the entries which end the change (dissertation, section 4.2.2). Its vote does not count.
     fn may_campaign(&self) -> bool {
-        is_voter(self.history.current(), self.config.id) && self.hard_state.term < LIMIT
+        let me = self.config.id;
+        let commit = self.log.commit();
+        let counts_until_committed =
+            || self.history.since() > commit && self.history.at(commit).is_some_and(|old| is_voter(old, me));
+        self.hard_state.term < LIMIT && (is_voter(self.history.current(), me) || counts_until_committed())
     }
 
     fn other_voters(&self) -> Vec<NodeId> {

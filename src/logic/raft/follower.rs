@@ -14,6 +14,7 @@ impl Raft {
         }
         self.become_follower(self.hard_state.term, Some(from));
         self.heard_at = Some(self.now);
+        self.heard_since_tick = true;
         self.reset_election_timer();
         true
     }
@@ -41,7 +42,8 @@ impl Raft {
         commit: Index,
         round: u64,
     ) {
-        if !is_consistent(prev, &entries, self.hard_state.term) || !self.follow(from) {
+        let makes_sense = is_consistent(prev, &entries, self.hard_state.term);
+        if !makes_sense || self.contradicts_commit(&entries) || !self.follow(from) {
             return;
         }
         let is_heartbeat = entries.is_empty();
@@ -59,6 +61,14 @@ impl Raft {
                 self.send(from, Message::AppendReply { outcome, round });
             }
         }
+    }
+
+    /// Whether one of the entries is not the one that is committed at its index: then the sender cannot be a leader.
+    fn contradicts_commit(&self, entries: &[Entry]) -> bool {
+        let committed = entries.iter().take_while(|entry| entry.index <= self.log.commit());
+        committed
+            .into_iter()
+            .any(|entry| self.log.term_at(entry.index).is_some_and(|term| term != entry.term))
     }
 
     /// Takes in the entries that are missing or differ; what already matches stays, for this may be a late duplicate

@@ -13,9 +13,10 @@ use crate::logic::ids::{Index, LogPosition, NodeId};
 /// Everything that can happen to a replica. Request ids are the caller's; one id is answered once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// So much time has passed since the last tick. Due at [`super::Raft::until_timer`] at the latest, and as the
-    /// last input before [`super::Raft::ready`] when lease reads were fed: a lease is judged by a time that was
-    /// taken after the read had arrived.
+    /// So much time has passed since the last tick. Due as the first input of a batch, so that timers count from when
+    /// messages really came, and at [`super::Raft::until_timer`] at the latest. A batch with lease reads also ends
+    /// with one, because a lease is judged by a time taken after the read arrived; without it, a lease read is
+    /// answered like any other.
     Tick {
         /// By a clock that never runs backwards.
         elapsed: Duration,

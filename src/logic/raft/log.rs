@@ -113,18 +113,16 @@ impl Log {
     /// Copies entries from `first` on, until the end or until `budget` bytes are spent, at least one if there is one.
     /// Returns them with their cost.
     pub fn batch(&self, first: Index, budget: usize) -> (Vec<Entry>, usize) {
-        let mut cost = 0usize;
-        let count = self
-            .range(first, self.last().index)
-            .enumerate()
-            .take_while(|(at, entry)| {
-                cost = cost.saturating_add(entry.cost());
-                *at == 0 || cost <= budget
-            })
-            .count();
-        let entries: Vec<Entry> = self.range(first, first + count as u64 - 1).cloned().collect();
-        let cost = entries.iter().map(Entry::cost).sum();
-        (entries, cost)
+        let mut spent = 0usize;
+        let mut fits = 0u64;
+        for entry in self.range(first, self.last().index) {
+            let total = spent.saturating_add(entry.cost());
+            if fits > 0 && total > budget {
+                break;
+            }
+            (spent, fits) = (total, fits + 1);
+        }
+        (self.range(first, first + fits - 1).cloned().collect(), spent)
     }
 
     /// The last index at or below `limit`, and not below the base, whose term is at most `term`: a log whose entry at

@@ -13,7 +13,8 @@
 //!
 //! # Files, in reading order
 //! * [`entry`], [`membership`], [`message`]: the words. [`config`]: the knobs. [`input`], [`output`]: the door.
-//! * `replica`: the state of a replica, `step`, `ready`, the term gate, and what waits for the disk.
+//! * `replica`: the state of a replica, `step`, `ready`, the term gate. `start`: from the disk. `durability`: what waits
+//!   for the disk.
 //! * `election`, `follower`, `leader`, `transfer`, `snapshot`: what it does, role by role.
 //! * `log`, `progress`, `quorum`, `read`, `membership_change`: small parts with tests of their own.
 //! * [`status`]: the picture for people.
@@ -34,6 +35,7 @@
 //! write snapshots itself, and never looks into a command.
 
 pub mod config;
+mod durability;
 mod election;
 pub mod entry;
 mod follower;
@@ -49,12 +51,16 @@ mod quorum;
 mod read;
 mod replica;
 mod snapshot;
+mod start;
 pub mod status;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use config::Config;
 pub use input::{Input, Restored};
 pub use membership_change::MembershipChange;
 pub use output::{ChunkWanted, Output, Persist, Refusal, Role, RoleChange, StoreChunk};
-pub use replica::{Raft, StartError};
+pub use replica::Raft;
+pub use start::StartError;
 pub use status::{PeerMode, PeerStatus, Status};

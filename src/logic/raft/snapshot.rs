@@ -37,8 +37,7 @@ impl Raft {
         if position.index <= newest || !is_applied || !is_own {
             return;
         }
-        let meta = self.snapshot_meta(position.index);
-        let meta = meta.expect("the membership is known from the newest snapshot to the end of the log");
+        let Some(meta) = self.snapshot_meta(position.index) else { return };
         self.snapshot = Some(meta);
         let Config { keep_entries, keep_bytes, .. } = self.config;
         let cut = self.log.compaction_point(position.index, keep_entries, keep_bytes);
