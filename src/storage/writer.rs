@@ -350,3 +350,6 @@ fn refuse(item: Item, shared: &Shared) {
         Item::Finished(..) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;
