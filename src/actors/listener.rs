@@ -7,14 +7,11 @@ use actix::prelude::*;
 
 use super::known::Known;
 use super::supervision::{ChildSpec, SupervisorRef};
-use crate::net::connection::Connection;
-use crate::net::faults::LinkFaults;
-use crate::net::gate::Gate;
-use crate::net::listener::{Accepted, Listener, Permit};
-use crate::net::opening::accept;
+use crate::net::listener::{Accepted, Listener};
 use crate::net::router::Router;
+use crate::net::serve::serve;
 use crate::net::transport::Transport;
-use crate::net::{NetSettings, Outbound, QuietLog};
+use crate::net::{NetSettings, QuietLog};
 
 /// What listener and connections are given.
 #[derive(Clone)]
@@ -86,28 +83,9 @@ impl Actor for ConnectionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let accepted = self.accepted.take().expect("an actor is started once");
-        let run = serve(self.spec.clone(), accepted);
-        ctx.spawn(run.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        let spec = self.spec.clone();
+        let run = async move { serve(accepted, spec.router, &*spec.known, &spec.settings, &spec.quiet).await };
+        // How it ended was logged where it was decided.
+        ctx.spawn(run.into_actor(self).map(|_, _, ctx| ctx.stop()));
     }
-}
-
-async fn serve(spec: ListenerSpec, Accepted { stream, crowded, permit }: Accepted) {
-    let router = &spec.router;
-    let nodes = router.nodes();
-    let opened = accept(stream, router.me(), nodes, &*spec.known, crowded, &spec.settings, &spec.quiet).await;
-    // A refusal was logged where it was decided.
-    if let Ok(connection) = opened {
-        converse(&spec, connection, permit).await;
-    }
-}
-
-async fn converse(spec: &ListenerSpec, connection: Connection, _open_until_dropped: Permit) {
-    let peer = connection.peer();
-    let remote = connection.remote().to_owned();
-    let outbound = Outbound::new(&spec.settings, true);
-    let mut gate = Gate::new(spec.router.clone(), peer, outbound.clone(), spec.settings.max_in_flight);
-    let faults = LinkFaults::new(0);
-    let end = connection.run(&outbound, &faults, |packets| gate.receive(packets)).await;
-    outbound.close();
-    tracing::debug!(%remote, reason = %end, "connection ended");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::connection::Disconnect;
 use super::faults::LinkFaults;
 use super::gate::Gate;
+use super::handshake::Acquaintance;
 use super::listener::Accepted;
 use super::opening::{OpenError, accept};
 use super::outbound::Outbound;
@@ -13,19 +14,19 @@ use super::router::Router;
 use super::settings::NetSettings;
 
 /// Performs the handshake, lets packets in through a [`Gate`] and sends the answers, until the connection ends.
-/// Dropping the future closes the connection.
+/// `known` judges nodes that dial. Dropping the future closes the connection.
 ///
 /// # Errors
 /// When the handshake failed; that is in the log already.
 pub async fn serve(
     accepted: Accepted,
     router: Arc<Router>,
+    known: Acquaintance<'_>,
     settings: &NetSettings,
     log: &QuietLog,
 ) -> Result<Disconnect, OpenError> {
     let Accepted { stream, crowded, permit } = accepted;
-    let known = |node, store| router.check_store(node, store);
-    let connection = accept(stream, router.me(), router.nodes(), &known, crowded, settings, log).await?;
+    let connection = accept(stream, router.me(), router.nodes(), known, crowded, settings, log).await?;
     let (peer, remote) = (connection.peer(), connection.remote().to_owned());
     tracing::debug!(%peer, %remote, "connected");
     let outbound = Outbound::new(settings, true);

@@ -1,4 +1,29 @@
 //! The node's write-ahead log and its snapshots, on a real disk or a simulated faulty one.
+//!
+//! One log for all groups of the node: whatever is pending becomes one frame, one durable write, one set of completions.
+//! `docs/storage.md` has the files byte by byte, and the rules that make them safe.
+//!
+//! In reading order:
+//!
+//! * `disk`: what storage asks of a disk. `real` is a directory, `sim` a disk that fails from a seed, `faults`
+//!   makes a real disk slow, full or faulty while it runs.
+//! * `batch`, `error`: what goes in, what comes back, and what can go wrong.
+//! * `frame`, `record`: the bytes of a segment, and of a frame's payload.
+//! * `log`: appending. `group` is what it knows of a group, `segment` starts segments and keeps spares, `collect`
+//!   reads back and gives up old segments, `recover` opens.
+//! * `rules`: the rules as switches, so that the tests can show that each is needed.
+//! * `writer`: the threads around the log.
+//! * `snapshot`: snapshot files.
+//!
+//! Invariants:
+//!
+//! * What was reported durable is there after any crash, or the log refuses to open and says where the damage is.
+//! * A frame is whole or absent, for all its groups.
+//! * Memory is never ahead of the disk where anybody could see it.
+//! * After the first error of the disk nothing more is written by this process.
+//!
+//! It deliberately does not repair: a replica that lost something must not guess what it promised. It keeps no cache of
+//! entries, knows nothing of commit indexes, and does not decide when to take a snapshot.
 
 mod batch;
 mod collect;

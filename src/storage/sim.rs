@@ -5,37 +5,19 @@
 //! crash of the process keeps the cache. A failed sync does what ext4 does: it reports the error once, leaves a random
 //! part of the data on the device, and counts all pages as clean, so that the next sync reports success.
 
+mod device;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::device::{DirectoryOp, File, PIECE};
 use super::disk::Disk;
-
-/// What a device writes at once.
-const PIECE: usize = 512;
 
 /// The simulated disk. Clones of the `Arc` around it stand for the same device across simulated restarts.
 pub struct SimDisk {
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct File {
-    cache: Vec<u8>,
-    durable: Vec<u8>,
-    /// Byte ranges, aligned to pieces, that were written since the last sync.
-    dirty: Vec<Range<usize>>,
-    /// A failed sync has left clean pages that the device does not hold.
-    diverged: bool,
-}
-
-#[derive(Clone)]
-enum DirectoryOp {
-    Create(String, u64),
-    Rename(String, u64),
-    Remove(String),
 }
 
 struct State {
@@ -215,60 +197,6 @@ fn due(countdown: &mut Option<u32>) -> bool {
     }
 }
 
-impl DirectoryOp {
-    /// Applies the operation; one whose premise was lost does nothing.
-    fn apply(&self, names: &mut BTreeMap<String, u64>) {
-        match self {
-            DirectoryOp::Create(name, id) => {
-                names.insert(name.clone(), *id);
-            }
-            DirectoryOp::Rename(to, id) => {
-                names.retain(|_, other| other != id);
-                names.insert(to.clone(), *id);
-            }
-            DirectoryOp::Remove(name) => {
-                names.remove(name);
-            }
-        }
-    }
-}
-
-impl File {
-    /// Copies a range of the cache to the device.
-    fn persist(&mut self, range: Range<usize>) {
-        let end = range.end.min(self.cache.len());
-        if range.start >= end {
-            return;
-        }
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
-        }
-        self.durable[range.start..end].copy_from_slice(&self.cache[range.start..end]);
-    }
-
-    /// Persists a random subset of the dirty pieces and calls everything clean.
-    fn keep_some(&mut self, rng: &mut fastrand::Rng) {
-        // All, none, or any subset: the extremes are more likely than chance would make them.
-        let mood = rng.u8(0..4);
-        for range in std::mem::take(&mut self.dirty) {
-            for start in range.step_by(PIECE) {
-                if mood == 0 || (mood > 1 && rng.bool()) {
-                    self.persist(start..start + PIECE);
-                }
-            }
-        }
-    }
-
-    fn put(&mut self, offset: usize, data: &[u8]) {
-        let end = offset + data.len();
-        if self.cache.len() < end {
-            self.cache.resize(end, 0);
-        }
-        self.cache[offset..end].copy_from_slice(data);
-        self.dirty.push(offset / PIECE * PIECE..end);
-    }
-}
-
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.state();
@@ -411,18 +339,10 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.enter()?;
         let file = state.file(name)?;
-        if file.diverged {
-            let mut fresh = file.durable.clone();
-            if fresh.len() < file.cache.len() {
-                fresh.resize(file.cache.len(), 0);
-            }
-            for range in &file.dirty {
-                let end = range.end.min(file.cache.len());
-                fresh[range.start..end].copy_from_slice(&file.cache[range.start..end]);
-            }
-            file.cache = fresh;
-            file.diverged = false;
-        }
+        file.evict();
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,11 +54,11 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an item; gives it back if the log has stopped.
-    fn push(&self, item: Item) -> Result<(), Item> {
+    /// Queues an item, or gives it back if the log has stopped.
+    fn push(&self, item: Item) -> Option<Item> {
         let mut queue = self.queue();
         if queue.stopped || queue.closing && !matches!(item, Item::Finished(..)) {
-            return Err(item);
+            return Some(item);
         }
         let first = queue.items.is_empty();
         queue.items.push(item);
@@ -66,7 +66,7 @@ impl Shared {
         if first {
             self.filled.notify_one();
         }
-        Ok(())
+        None
     }
 }
 
@@ -139,7 +139,7 @@ impl WalHandle {
     pub fn submit(&self, batch: Batch, done: Done) {
         let cost = batch.cost();
         self.shared.pending.fetch_add(cost, Ordering::Relaxed);
-        if let Err(Item::Append(_, _, done)) = self.shared.push(Item::Append(batch, cost, done)) {
+        if let Some(Item::Append(_, _, done)) = self.shared.push(Item::Append(batch, cost, done)) {
             self.shared.pending.fetch_sub(cost, Ordering::Relaxed);
             done(Err(StorageError::Stopped));
         }
@@ -148,7 +148,7 @@ impl WalHandle {
     /// Queues a read of a group's state from the files, behind everything submitted before. What a rebuilt group starts
     /// from.
     pub fn reload(&self, group: GroupId, done: Reloaded) {
-        if let Err(Item::Reload(_, done)) = self.shared.push(Item::Reload(group, done)) {
+        if let Some(Item::Reload(_, done)) = self.shared.push(Item::Reload(group, done)) {
             done(Err(StorageError::Stopped));
         }
     }
@@ -174,7 +174,7 @@ impl WalHandle {
 fn do_chores(disk: &dyn Disk, chores: &mpsc::Receiver<Chore>, back: &Shared) {
     for chore in chores {
         let result = chore.run(disk);
-        if back.push(Item::Finished(chore, result)).is_err() {
+        if back.push(Item::Finished(chore, result)).is_some() {
             return;
         }
     }
@@ -350,3 +350,6 @@ fn refuse(item: Item, shared: &Shared) {
         Item::Finished(..) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;
