@@ -106,7 +106,9 @@ async fn start(network: &MemoryNetwork, number: u64, settings: NetSettings, mute
         let serve = listener.run(|accepted| {
             let (router, settings, log) = (post.clone(), settings.clone(), log.clone());
             connections.spawn_local(async move {
-                let served = serve(accepted, router, &settings, &QuietLog::default()).await;
+                let judge = router.clone();
+                let known = move |node, store| judge.check_store(node, store);
+                let served = serve(accepted, router, &known, &settings, &QuietLog::default()).await;
                 let end = served.map_or_else(|error| error.to_string(), |end| end.to_string());
                 log.borrow_mut().push(end);
             });

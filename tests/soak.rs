@@ -65,7 +65,11 @@ async fn write(client: Client, me: u64, stop: Arc<AtomicBool>, progress: Arc<Ato
         let put = client.put(key.clone(), format!("{number}")).await;
         let acknowledged = judge(&put, &mut ledger);
         let entry = ledger.puts.entry(key).or_default();
-        if acknowledged { entry.0 = number } else { entry.1 = number }
+        if acknowledged {
+            entry.0 = number
+        } else {
+            entry.1 = number
+        }
         progress.store(ledger.acknowledged, Ordering::Relaxed);
     }
     ledger
@@ -135,7 +139,8 @@ async fn check(client: &Client, ledgers: &[Ledger]) {
         }
     }
     for (key, clients) in keys {
-        let value = client.get(key.clone()).await.expect("a read succeeds").map_or(Vec::new(), |v| v.value.to_vec());
+        let value =
+            client.get(key.clone()).await.expect("a read succeeds").map_or(Vec::new(), |v| v.value.to_vec());
         let text = String::from_utf8(value).expect("the elements are text");
         let elements: Vec<&str> = text.split_terminator(';').collect();
         check_appends(key, &elements, &clients);
@@ -143,7 +148,8 @@ async fn check(client: &Client, ledgers: &[Ledger]) {
     for ledger in ledgers {
         for (key, (acknowledged, unknown)) in &ledger.puts {
             let value = client.get(key.clone()).await.expect("a read succeeds");
-            let number: u64 = value.map_or(0, |v| String::from_utf8_lossy(&v.value).parse().expect("a number"));
+            let number: u64 =
+                value.map_or(0, |v| String::from_utf8_lossy(&v.value).parse().expect("a number"));
             let fits = number == *acknowledged || (number > *acknowledged && number <= *unknown);
             assert!(fits, "{key} holds {number}; acknowledged {acknowledged}, unknown up to {unknown}");
         }
@@ -155,10 +161,7 @@ fn check_appends(key: &str, elements: &[&str], clients: &[(u64, &Vec<(u64, bool)
     let mut found: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for element in elements {
         let (client, number) = element.split_once('.').expect("client and number");
-        found
-            .entry(client.parse().expect("a client"))
-            .or_default()
-            .push(number.parse().expect("a number"));
+        found.entry(client.parse().expect("a client")).or_default().push(number.parse().expect("a number"));
     }
     for (client, appends) in clients {
         let numbers = found.remove(client).unwrap_or_default();
@@ -184,7 +187,8 @@ fn the_check_finds_what_it_is_for() {
     check_appends("k", &["0.1", "0.2"], &fine);
     check_appends("k", &["0.1", "0.2", "0.3"], &fine);
     let bad = |elements: &[&str]| {
-        std::panic::catch_unwind(|| check_appends("k", elements, &[(0, &vec![(1, true), (2, true)])])).is_err()
+        std::panic::catch_unwind(|| check_appends("k", elements, &[(0, &vec![(1, true), (2, true)])]))
+            .is_err()
     };
     assert!(bad(&["0.1"]), "a lost element");
     assert!(bad(&["0.1", "0.2", "0.2"]), "an element twice");

@@ -84,7 +84,8 @@ impl Actor for ConnectionActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let accepted = self.accepted.take().expect("an actor is started once");
         let spec = self.spec.clone();
-        let run = async move { serve(accepted, spec.router, &*spec.known, &spec.settings, &spec.quiet).await };
+        let run =
+            async move { serve(accepted, spec.router, &*spec.known, &spec.settings, &spec.quiet).await };
         // How it ended was logged where it was decided.
         ctx.spawn(run.into_actor(self).map(|_, _, ctx| ctx.stop()));
     }

@@ -2,8 +2,8 @@
 //!
 //! One file serves all nodes of a cluster; a node is chosen by its id. The structs below are the whole schema:
 //! [`parse`](Config::parse) derives the known keys and their types from them, so a key is added by adding a field,
-//! its default in `defaults.rs`, a check in `rules.rs` where not every value makes sense, and its place in `config/reference.toml`
-//! (a test compares the two).
+//! its default in `defaults.rs`, a check in `rules.rs` where not every value makes sense, and its place in
+//! `config/reference.toml` (a test compares the two).
 
 mod defaults;
 mod problems;

@@ -1,4 +1,17 @@
-//! Composition: configuration, putting a node together, running node processes, logging.
+//! Composition: configuration, putting a node together, running node processes, the client library, logging.
+//!
+//! In reading order:
+//!
+//! * [`config`]: every key, its unit and its default. [`exit`]: exit codes. [`logging`].
+//! * [`identity`]: whose a data directory is.
+//! * `settings`: from the configuration to the options of each room.
+//! * [`assembly`] and `group`: a node's supervision tree, from its parts.
+//! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
+//! * [`client`]: the client library.
+//!
+//! Invariants:
+//! 1. This is the only room that chooses: limits, timeouts, threads and policies are decided here and handed down.
+//! 2. Nothing here runs in the life of a request.
 
 pub mod assembly;
 pub mod client;

@@ -1,0 +1,32 @@
+//! Progress of something that takes long: drawn on a terminal, silent otherwise.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A progress line on standard error, wiped away when it is dropped.
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar that is full after `length` steps.
+    pub(super) fn bar(what: &'static str, length: u64) -> Self {
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {msg}").expect("a correct template");
+        Self(ProgressBar::with_draw_target(Some(length), target()).with_style(style).with_prefix(what))
+    }
+
+    /// Sets how much is done, and a word about it.
+    pub(super) fn set(&self, position: u64, message: String) {
+        self.0.set_message(message);
+        self.0.set_position(position);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
