@@ -1,0 +1,153 @@
+//! The real binary: exit codes, where its words go, and what they say.
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(args: &[&str], environment: &[(&str, &str)]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    for variable in ["QUORATE_ENDPOINTS", "QUORATE_NODE", "QUORATE_LOG"] {
+        command.env_remove(variable);
+    }
+    let Output { status, stdout, stderr } =
+        command.args(args).envs(environment.iter().copied()).output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("its words are UTF-8");
+    Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn quorate(args: &[&str]) -> Run {
+    run(args, &[])
+}
+
+/// A configuration file, with the directory that keeps it.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("test.toml");
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_str().expect("UTF-8").to_string();
+    (dir, path)
+}
+
+#[test]
+fn a_wrong_configuration_ends_every_command_that_takes_one_with_code_2() {
+    let (_dir, path) = file("[raft]\nheartbeat_ms = 0\nhartbeat_ms = 5\n");
+    for args in [
+        &["config", "check", &path][..],
+        &["node", "--id", "1", "--config", &path],
+        &["up", "--config", &path],
+        &["get", "k", "--config", &path],
+    ] {
+        let run = quorate(args);
+        assert_eq!(run.code, Some(2), "{args:?}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{args:?}");
+        for problem in ["raft.heartbeat_ms (line 2): ", "raft.hartbeat_ms (line 3): ", "cluster.nodes: "] {
+            assert!(run.stderr.contains(problem), "{args:?} does not say {problem:?}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn config_check_speaks_json() {
+    let (_dir, path) = file("[raft]\nhartbeat_ms = 5\n");
+    let run = quorate(&["config", "check", &path, "--json"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(2), ""));
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(answer["ok"], false);
+    assert_eq!(answer["problems"][0]["path"], "raft.hartbeat_ms");
+    assert_eq!(answer["problems"][0]["line"], 2);
+
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/config/reference.toml");
+    let run = quorate(&["config", "check", good, "--json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+}
+
+#[test]
+fn a_node_that_is_not_in_the_cluster_or_not_named_is_refused() {
+    let run = quorate(&["node", "--id", "9"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("has no node 9; it has 1, 2, 3"), "{}", run.stderr);
+    let run = quorate(&["node"]);
+    assert_eq!(run.code, Some(2));
+    assert!(run.stderr.contains("--id ID or QUORATE_NODE=ID"), "{}", run.stderr);
+    let run = self::run(&["node"], &[("QUORATE_NODE", "n9")]);
+    assert!(run.stderr.contains("has no node 9"), "{}", run.stderr);
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused() {
+    let run = run(&["node", "--id", "1"], &[("QUORATE_LOG", "loud")]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert!(run.stderr.contains("QUORATE_LOG: \"loud\" is not a level"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_unavailable_and_says_so_in_the_language_asked_for() {
+    // It takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    let args = ["get", "k", "--timeout", "200ms", "--endpoints", &address];
+    let run = quorate(&args);
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    assert!(run.stderr.starts_with("quorate: ") && run.stderr.contains("quorate status"), "{}", run.stderr);
+
+    let run = quorate(&[&args[..], &["--json"]].concat());
+    assert_eq!((run.code, run.stderr.as_str()), (Some(3), ""));
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!((&answer["error"]["kind"], &answer["error"]["code"]), (&"unavailable".into(), &3.into()));
+
+    let run = self::run(&["get", "k"], &[("QUORATE_ENDPOINTS", "nonsense")]);
+    assert_eq!(run.code, Some(2), "the environment was not listened to: {}", run.stderr);
+}
+
+#[test]
+fn a_cluster_is_not_started_on_addresses_that_are_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let (dir, path) = file(&format!("[[cluster.nodes]]\nid = 1\naddress = \"{address}\"\n"));
+    let data = dir.path().join("data");
+    let run = quorate(&["up", "--config", &path, "--data", data.to_str().expect("UTF-8")]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("{address}, the address of n1, is in use")), "{}", run.stderr);
+    assert!(!data.exists(), "nothing was begun");
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    for args in [
+        &["put", "k"][..],
+        &["put", "k", "v", "--stdin"],
+        &["put", "k", "v", "--ttl", "5"],
+        &["put", "k", "xyz", "--hex"],
+        &["get", "k", "--node", "1"],
+        &["get", "k", "--endpoints", "nonsense"],
+        &["chaos", "disk-fail"],
+        &["bench", "put", "--clients", "0"],
+        &["fly"],
+    ] {
+        let run = quorate(args);
+        assert_eq!(run.code, Some(2), "{args:?}: {}", run.stderr);
+        assert!(run.stdout.is_empty() && !run.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let run = quorate(&["--help"]);
+    assert_eq!(run.code, Some(0));
+    assert!(
+        run.stdout.contains("Examples:\n  quorate up") && run.stdout.contains("Exit codes:"),
+        "{}",
+        run.stdout
+    );
+    let run = quorate(&["put", "--help"]);
+    assert!(run.stdout.contains("quorate put greeting hello"), "{}", run.stdout);
+    assert!(run.stdout.contains("Usage: quorate put [OPTIONS] <KEY> <VALUE"), "{}", run.stdout);
+    let run = quorate(&["--version"]);
+    assert_eq!(run.stdout, concat!("quorate ", env!("CARGO_PKG_VERSION"), "\n"));
+}
