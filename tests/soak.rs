@@ -8,7 +8,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate::logic::ids::NodeId;
@@ -49,7 +49,7 @@ struct Ledger {
     unknown: u64,
 }
 
-async fn write(client: Client, me: u64, stop: Arc<AtomicBool>, progress: Arc<AtomicU64>) -> Ledger {
+async fn write(client: Client, me: u64, stop: Arc<AtomicBool>) -> Ledger {
     let mut ledger = Ledger::default();
     for number in 1.. {
         if stop.load(Ordering::Relaxed) {
@@ -65,12 +65,7 @@ async fn write(client: Client, me: u64, stop: Arc<AtomicBool>, progress: Arc<Ato
         let put = client.put(key.clone(), format!("{number}")).await;
         let acknowledged = judge(&put, &mut ledger);
         let entry = ledger.puts.entry(key).or_default();
-        if acknowledged {
-            entry.0 = number
-        } else {
-            entry.1 = number
-        }
-        progress.store(ledger.acknowledged, Ordering::Relaxed);
+        if acknowledged { entry.0 = number } else { entry.1 = number }
     }
     ledger
 }
@@ -99,9 +94,8 @@ async fn soak<F: AsyncFn(&Cluster, &Client, &mut fastrand::Rng)>(name: &str, fau
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for me in 0..CLIENTS {
-        let progress = Arc::new(AtomicU64::new(0));
         let client = cluster.client().await.with_deadline(Duration::from_secs(30));
-        writers.push(tokio::spawn(write(client, me, stop.clone(), progress)));
+        writers.push(tokio::spawn(write(client, me, stop.clone())));
     }
     let admin = cluster.client().await.with_deadline(Duration::from_secs(3));
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -131,8 +125,11 @@ async fn soak<F: AsyncFn(&Cluster, &Client, &mut fastrand::Rng)>(name: &str, fau
     );
 }
 
+/// The appends of each client to one key.
+type Appends<'a> = Vec<(u64, &'a Vec<(u64, bool)>)>;
+
 async fn check(client: &Client, ledgers: &[Ledger]) {
-    let mut keys: BTreeMap<&String, Vec<(u64, &Vec<(u64, bool)>)>> = BTreeMap::new();
+    let mut keys: BTreeMap<&String, Appends<'_>> = BTreeMap::new();
     for (me, ledger) in ledgers.iter().enumerate() {
         for (key, appends) in &ledger.appends {
             keys.entry(key).or_default().push((me as u64, appends));

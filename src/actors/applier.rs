@@ -12,15 +12,13 @@ use crate::logic::kv::{Machine, Restorer};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
 use crate::messages::group::{
-    Answers, Applied, ApplierStatus, Committed, Install, ObserveApplier, Queries, SnapshotTaken, TakeSnapshot,
+    Answers, Applied, ApplierStatus, Committed, Install, ObserveApplier, Queries, SnapshotTaken,
+    TakeSnapshot, TakenSnapshot,
 };
 use crate::storage::{SnapshotStore, StorageError};
 
 /// Entries applied before other actors of the thread get their turn: a restart may bring hundreds of thousands.
 const APPLY_SLICE: usize = 1024;
-
-/// Bytes of a snapshot's chunk.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// What an applier is given.
 #[derive(Clone)]
@@ -37,6 +35,8 @@ pub struct ApplierSpec {
     pub store: SnapshotStore,
     /// The thread that writes snapshots.
     pub writer: Background,
+    /// Bytes of a snapshot's chunk.
+    pub chunk_bytes: usize,
 }
 
 /// The state that an applier starts from.
@@ -198,14 +198,17 @@ impl Applier {
             last: self.state.last,
             membership: self.state.membership.clone(),
         };
-        let (store, taken) = (self.spec.store.clone(), self.spec.taken.clone());
+        let (store, taken, chunk_bytes) =
+            (self.spec.store.clone(), self.spec.taken.clone(), self.spec.chunk_bytes);
         self.spec.writer.run(move || {
-            let write = || -> Result<SnapshotMark, StorageError> {
+            let write = || -> Result<TakenSnapshot, StorageError> {
                 let mut writer = store.create(meta)?;
-                for chunk in frozen.chunks(CHUNK_BYTES) {
+                let mut bytes = 0;
+                for chunk in frozen.chunks(chunk_bytes) {
+                    bytes += chunk.len() as u64;
                     writer.push(&chunk)?;
                 }
-                writer.finish()
+                Ok(TakenSnapshot { mark: writer.finish()?, bytes })
             };
             let result = write().map_err(|error| error.to_string());
             let _ = taken.tell(SnapshotTaken { result });

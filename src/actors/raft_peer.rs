@@ -15,13 +15,16 @@ use crate::logic::raft::{self, Input, Output, Persist, Raft, Role};
 use crate::messages::admin::GroupStatus;
 use crate::messages::group::{
     Committed, FromPeers, Install, Leadership, ObservePeer, PeerStatus, Propose, ReadBarrier, Refusal,
-    RoleChanged, SnapshotTaken, TakeSnapshot, TransferLeader, Verdicts,
+    RoleChanged, SnapshotTaken, TakeSnapshot, TakenSnapshot, TransferLeader, Verdicts,
 };
 use crate::net::Ref;
 use crate::storage::{Batch, StorageError, WalHandle};
 
 /// How often the core is told the time when nothing else happens.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How often the log is asked whether it wants a snapshot of this group.
+const HEAVY_TICK: Duration = Duration::from_secs(1);
 
 /// Requests that the peer makes of the core for itself: nobody waits for the answer.
 const NOBODY: u64 = u64::MAX;
@@ -53,7 +56,7 @@ pub struct RaftPeerSpec {
     pub persisted: Port<Persisted>,
     /// Snapshots on their way in and out.
     pub snapshots: SnapshotDesk,
-    /// Take a snapshot when the log has grown by so many bytes since the last.
+    /// Take a snapshot when the log has grown by so many bytes since the last, and by as many as the state has.
     pub snapshot_after_bytes: u64,
 }
 
@@ -79,6 +82,10 @@ pub struct RaftPeer {
     last_accepted: Index,
     log_bytes: u64,
     snapshotting: bool,
+    /// Whether old segments of the log are kept for this group alone.
+    heavy: bool,
+    /// Size of the latest snapshot that was taken in this life.
+    snapshot_bytes: u64,
     newest_snapshot: Option<SnapshotMark>,
     received: Option<SnapshotMark>,
 }
@@ -109,6 +116,8 @@ impl RaftPeer {
             last_accepted: 0,
             log_bytes,
             snapshotting: false,
+            heavy: false,
+            snapshot_bytes: 0,
             newest_snapshot,
             received: None,
         }
@@ -238,12 +247,16 @@ impl RaftPeer {
     }
 
     fn consider_snapshot(&mut self) {
-        if !self.snapshotting && self.log_bytes >= self.spec.snapshot_after_bytes {
+        // As much log as there is state: so snapshots at most double what is written, however large the state.
+        let worth_it = self.log_bytes > 0 && self.log_bytes >= self.snapshot_bytes;
+        let due = self.log_bytes >= self.spec.snapshot_after_bytes || self.heavy;
+        if !self.snapshotting && worth_it && due {
             self.snapshotting = self.spec.take_snapshot.tell(TakeSnapshot).is_ok();
         }
     }
 
-    fn snapshot_taken(&mut self, mark: SnapshotMark, ctx: &mut Context<Self>) {
+    fn snapshot_taken(&mut self, TakenSnapshot { mark, bytes }: TakenSnapshot, ctx: &mut Context<Self>) {
+        self.snapshot_bytes = bytes;
         let position = mark.meta.last;
         if self.newest_snapshot.as_ref().is_some_and(|newest| newest.meta.last.index >= position.index) {
             // One that came from the leader meanwhile is newer.
@@ -313,6 +326,9 @@ impl Actor for RaftPeer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |peer, _| peer.flush());
+        ctx.run_interval(HEAVY_TICK, |peer, _| {
+            peer.heavy = peer.spec.wal.heavy_groups().contains(&peer.spec.group);
+        });
     }
 }
 
@@ -369,8 +385,12 @@ impl Handler<Persisted> for RaftPeer {
         }
         match persisted.result {
             Ok(()) => self.feed(Input::Persisted { ticket: persisted.ticket }, ctx),
-            // The log's thread ends the process; until then this peer promises nothing more.
-            Err(error) => tracing::error!(group = %self.spec.group, %error, "the log did not take a write"),
+            Err(error) => {
+                // If that was fatal, the process ends. If the write was refused (the disk is full), this life of the
+                // group is over all the same: the next one goes on from what the log really holds.
+                tracing::error!(group = %self.spec.group, %error, "the log did not take a write");
+                ctx.stop();
+            }
         }
     }
 }
@@ -404,7 +424,7 @@ impl Handler<SnapshotTaken> for RaftPeer {
     fn handle(&mut self, taken: SnapshotTaken, ctx: &mut Self::Context) {
         self.snapshotting = false;
         match taken.result {
-            Ok(mark) => self.snapshot_taken(mark, ctx),
+            Ok(taken) => self.snapshot_taken(taken, ctx),
             Err(error) => {
                 // Try again after as much log again, rather than at once.
                 self.log_bytes = 0;

@@ -121,7 +121,16 @@ pub struct TakeSnapshot;
 #[rtype(result = "()")]
 pub struct SnapshotTaken {
     /// The snapshot that is durable now, or why there is none.
-    pub result: Result<SnapshotMark, String>,
+    pub result: Result<TakenSnapshot, String>,
+}
+
+/// A snapshot that this node took of its own state.
+#[derive(Clone, Debug)]
+pub struct TakenSnapshot {
+    /// The file.
+    pub mark: SnapshotMark,
+    /// Bytes of the state in it.
+    pub bytes: u64,
 }
 
 /// Applier to KV server: what became of committed commands.

@@ -34,7 +34,7 @@ pub struct NetSettings {
 impl Default for NetSettings {
     fn default() -> Self {
         NetSettings {
-            max_frame: 4 << 20,
+            max_frame: 16 << 20,
             connect_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(2),
             ping_after: Duration::from_secs(1),

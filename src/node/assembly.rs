@@ -295,6 +295,7 @@ impl Parts<'_> {
             max_pending_requests: self.config.limits.max_pending_requests as usize,
             max_pending_bytes: settings::bytes(self.config.limits.max_pending_bytes),
             snapshot_after_bytes: self.config.storage.snapshot_after_log_bytes,
+            snapshot_chunk_bytes: settings::bytes(self.config.raft.snapshot_chunk_bytes),
             policy: settings::restart_policy(self.config),
             hang_timeout: settings::hang_timeout(self.config),
         })

@@ -40,6 +40,7 @@ pub(super) struct Shared {
     pub max_pending_requests: usize,
     pub max_pending_bytes: usize,
     pub snapshot_after_bytes: u64,
+    pub snapshot_chunk_bytes: usize,
     pub policy: RestartPolicy,
     pub hang_timeout: std::time::Duration,
 }
@@ -140,6 +141,7 @@ fn applier_child(
         taken: roles.peer.port(),
         store: shared.snapshots.clone(),
         writer: shared.snapshot_writer.clone(),
+        chunk_bytes: shared.snapshot_chunk_bytes,
     };
     let shared = shared.clone();
     let hang_timeout = shared.hang_timeout;

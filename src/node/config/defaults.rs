@@ -51,7 +51,7 @@ impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * MIB,
-            snapshot_after_log_bytes: 64 * MIB,
+            snapshot_after_log_bytes: 16 * MIB,
             keep_log_entries: 10_000,
             keep_log_bytes: 32 * MIB,
             snapshot_rate_bytes_per_s: 128 * MIB,
@@ -79,7 +79,7 @@ impl Default for LimitsConfig {
             max_pending_bytes: 256 * MIB,
             max_requests_per_connection: 1024,
             max_connections: 1024,
-            max_frame_bytes: 4 * MIB,
+            max_frame_bytes: 16 * MIB,
         }
     }
 }
@@ -102,8 +102,8 @@ impl Default for NetConfig {
 impl Default for SupervisionConfig {
     fn default() -> Self {
         Self {
-            max_restarts: 10,
-            window_s: 60,
+            max_restarts: 20,
+            window_s: 30,
             backoff_min_ms: 5,
             backoff_max_ms: 2000,
             stable_s: 30,
