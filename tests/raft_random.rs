@@ -21,7 +21,7 @@ use raft_cluster::{Cluster, command};
 /// Seeds beyond the usual ones that once found a mistake.
 const REGRESSIONS: &[u64] = &[];
 /// The seeds from 0 on are always played.
-const SCHEDULES: u64 = 3000;
+const SCHEDULES: u64 = 6000;
 const STEPS: usize = 400;
 
 /// One history.
