@@ -298,7 +298,7 @@ impl Handler<Verdicts> for KvServer {
     fn handle(&mut self, verdicts: Verdicts, _: &mut Self::Context) {
         for (id, position) in verdicts.accepted {
             if let Some(overwritten) = self.pending.place(id, position) {
-                overwritten.answer(Err(self.not_leader()));
+                overwritten.answer(Err(ServerError::Unknown));
             }
         }
         self.refuse(verdicts.refused.into_iter());

@@ -69,7 +69,9 @@ impl<C> Pending<C> {
         Ok(self.next)
     }
 
-    /// The proposal is in the log at `position`. Hands back a caller whose entry that position overwrites.
+    /// The proposal is in the log at `position`. Hands back a caller whose entry stood there before: it is gone from
+    /// this log, but may live on in that of another member and be committed by it yet (paper, figure 8), so nobody
+    /// knows its fate.
     pub fn place(&mut self, proposal: u64, position: LogPosition) -> Option<C> {
         let waiting = self.proposed.remove(&proposal)?;
         let before = self.placed.insert(position.index, Waiting { term: position.term, ..waiting })?;
