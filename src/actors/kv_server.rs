@@ -173,9 +173,10 @@ impl KvServer {
         self.flushing = false;
         if !self.proposals.is_empty() {
             let proposals = std::mem::take(&mut self.proposals);
-            let ids: Vec<u64> = proposals.iter().map(|proposal| proposal.id).collect();
+            // The table numbers them one by one, and each is proposed.
+            let (first, count) = (proposals[0].id, proposals.len() as u64);
             if self.spec.propose.tell(Propose(proposals)).is_err() {
-                self.refuse(ids.into_iter().map(|id| (id, Refusal::NotLeader)));
+                self.refuse((first..first + count).map(|id| (id, Refusal::NotLeader)));
             }
         }
         let linearizable = std::mem::take(&mut self.linearizable);
