@@ -1,6 +1,6 @@
 //! What the store costs with a million keys of 256 bytes: processor time an operation, and the pauses of applying while
-//! another thread writes a snapshot. All figures are processor time of the thread, so a busy machine distorts them only by
-//! what it does to caches.
+//! another thread writes a snapshot. All figures are processor time of the thread, so a busy machine distorts them only
+//! by what it does to caches.
 //! `cargo bench --bench store`.
 
 use std::hint::black_box;

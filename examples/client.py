@@ -266,7 +266,7 @@ def check(page):
 
 def main():
     parser = argparse.ArgumentParser(description="A small client of Quorate.")
-    parser.add_argument("--nodes", default="127.0.0.1:7001", help="addresses, separated by commas")
+    parser.add_argument("--nodes", default="127.0.0.1:7101", help="addresses, separated by commas")
     parser.add_argument("--cluster", default="", help="name of the cluster, if it is to be checked")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, arguments in {

@@ -1,7 +1,7 @@
 //! The client library in a program of one's own: counts how often it was run.
 //!
 //! ```sh
-//! cargo run --example embed -- 127.0.0.1:7001
+//! cargo run --example embed -- 127.0.0.1:7101
 //! ```
 
 use std::time::Duration;

@@ -13,6 +13,48 @@
 //! * [`actors`]: shells around the cores, and supervision.
 //! * [`node`]: configuration, and putting a node together.
 //! * [`cli`]: the commands of the binary.
+//!
+//! # A client
+//!
+//! ```no_run
+//! use quorate::{Client, ClientOptions, Error};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! // One address would do: the others are learnt.
+//! let client = Client::connect(ClientOptions::new(["127.0.0.1:7101", "127.0.0.1:7102"])).await?;
+//! let version = client.put("greeting", "hello").await?;
+//! let found = client.get("greeting").await?.expect("it was just put");
+//! assert_eq!((&found.value[..], found.version), (&b"hello"[..], version));
+//! client.close().await
+//! # }
+//! ```
+//!
+//! # A node in a program of one's own
+//!
+//! What `quorate node` does, in short. Several nodes may share a process, and with
+//! [`MemoryNetwork`](net::memory::MemoryNetwork) instead of TCP they need no ports.
+//!
+//! ```no_run
+//! use quorate::logic::ids::NodeId;
+//! use quorate::net::transport::TcpTransport;
+//! use quorate::node::assembly::Node;
+//! use quorate::node::config::Config;
+//! use quorate::node::exit::Failure;
+//!
+//! fn main() -> Result<(), Failure> {
+//!     let config = Config::load("config/single.toml".as_ref())?;
+//!     actix::System::new().block_on(async {
+//!         let mut node = Node::start(&config, NodeId(1), TcpTransport::shared()).await?;
+//!         tokio::select! {
+//!             failure = node.failed() => return Err(failure),
+//!             _ = tokio::signal::ctrl_c() => {}
+//!         }
+//!         node.stop().await;
+//!         Ok(())
+//!     })
+//! }
+//! ```
 
 pub mod actors;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! The house rules, as a test: who may import whom, what a pure core may not touch, and how long a thing may get.
 //! See "Rules of the house" in ARCHITECTURE.md.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("node", &["actors", "net", "storage", "messages", "logic"]),
     ("cli", &["node", "actors", "net", "storage", "messages", "logic"]),
 ];
+
+/// What may import one part of a room that it may not import as a whole, and why: (who, what).
+///
+/// The client's core speaks the client protocol. That is plain data, as pure as a core, and stands with the other
+/// messages because actors exchange it.
+const EXCEPTIONS: &[(&str, &[&str])] =
+    &[("src/logic/clerk/", &["messages::admin", "messages::client", "messages::wire"])];
 
 /// What a pure core may not name: the outside world, time, chance, and anything whose order is not fixed.
 const IMPURE: &[&str] = &[
@@ -32,12 +40,14 @@ const IMPURE: &[&str] = &[
     "HashMap",
     "HashSet",
     "dashmap",
-    "rand::",
-    "fastrand::u",
+    "fastrand::",
     "println!",
     "thread_local!",
     "libc",
 ];
+
+/// What of that is pure all the same: shared data that nobody changes, a cursor over bytes in memory, chance from a seed.
+const PURE: &[&str] = &["std::sync::Arc", "std::io::Cursor", "fastrand::Rng"];
 
 /// actix's own supervision and registries do not survive a panic; ours replaces them.
 const FORBIDDEN_EVERYWHERE: &[&str] =
@@ -87,8 +97,10 @@ fn read(path: PathBuf) -> Source {
     let text = fs::read_to_string(&path).expect("a source file is UTF-8");
     let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().replace('\\', "/");
     let mut code = Vec::new();
-    for line in text.lines() {
-        if line.starts_with("#[cfg(test)]") {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        // A test module in this file is its last part; one in a file of its own is a single line.
+        if line.starts_with("#[cfg(test)]") && lines.peek().is_none_or(|next| !next.ends_with(';')) {
             break;
         }
         let trimmed = line.trim_start();
@@ -118,7 +130,13 @@ fn imports_run_one_way() {
         };
         for (number, line) in source.code.iter().enumerate() {
             for (other, _) in ROOMS.iter().filter(|(other, _)| other != room && !allowed.contains(other)) {
-                if line.contains(&format!("crate::{other}::")) || line.contains(&format!("crate::{other};")) {
+                let excused = EXCEPTIONS
+                    .iter()
+                    .filter(|(who, _)| source.name.starts_with(who))
+                    .any(|(_, parts)| parts.iter().any(|part| line.contains(&format!("crate::{part}::"))));
+                let names =
+                    line.contains(&format!("crate::{other}::")) || line.contains(&format!("crate::{other};"));
+                if names && !excused {
                     problems.push(format!("{}:{}: {room} must not import {other}", source.name, number + 1));
                 }
             }
@@ -131,8 +149,9 @@ fn imports_run_one_way() {
 fn no_actor_imports_another_actor() {
     let mut problems = Vec::new();
     let files = rust_files("src/actors");
-    let rooms: Vec<String> = files
+    let rooms: BTreeSet<String> = files
         .iter()
+        .filter(|s| s.code.iter().any(|line| line.contains(" Actor for ")))
         .filter_map(|s| s.name.strip_prefix("src/actors/"))
         .filter_map(|rest| rest.split(['/', '.']).next())
         .filter(|module| !["mod", "supervision"].contains(module))
@@ -156,8 +175,12 @@ fn no_actor_imports_another_actor() {
 #[test]
 fn cores_are_pure() {
     let mut problems = Vec::new();
-    for source in rust_files("src/logic").iter().filter(|s| !is_test_file(s)) {
+    let excused = EXCEPTIONS.iter().flat_map(|(_, parts)| parts.iter());
+    let excused: Vec<String> = excused.map(|part| format!("src/{}.rs", part.replace("::", "/"))).collect();
+    let cores = |name: &String| name.starts_with("src/logic/") || excused.contains(name);
+    for source in rust_files("src").iter().filter(|s| cores(&s.name) && !is_test_file(s)) {
         for (number, line) in source.code.iter().enumerate() {
+            let line = PURE.iter().fold(line.clone(), |line, pure| line.replace(pure, ""));
             for word in IMPURE.iter().filter(|word| line.contains(**word)) {
                 problems.push(format!("{}:{}: a core names {word}", source.name, number + 1));
             }
@@ -177,7 +200,8 @@ fn nothing_forbidden_and_nothing_left_over() {
                 for word in words.filter(|word| line.contains(**word)) {
                     problems.push(format!("{}:{}: {word}", source.name, number + 1));
                 }
-                if line.chars().count() > MAX_WIDTH {
+                // Tests quote what the program says, in its full width.
+                if folder != "tests" && line.chars().count() > MAX_WIDTH {
                     problems.push(format!("{}:{}: wider than {MAX_WIDTH}", source.name, number + 1));
                 }
             }
@@ -210,10 +234,7 @@ fn long_functions(source: &Source) -> Vec<String> {
     for (number, line) in source.code.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
         let text = line.trim_start();
-        let starts = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn "]
-            .iter()
-            .any(|prefix| text.starts_with(prefix));
-        if starts && open.is_none() && !text.ends_with(';') && !text.ends_with('}') {
+        if is_function(text) && open.is_none() && !text.ends_with(';') && !text.ends_with('}') {
             open = Some((number, indent));
         }
         if let Some((start, column)) = open
@@ -228,6 +249,14 @@ fn long_functions(source: &Source) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Whether a function begins here, whatever stands before `fn`.
+fn is_function(line: &str) -> bool {
+    let mut words = line
+        .split(' ')
+        .skip_while(|word| ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe"].contains(word));
+    words.next() == Some("fn")
 }
 
 #[test]

@@ -23,7 +23,8 @@ const LONGEST_INPUT: u64 = 64 << 20;
 /// those before it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A line is a change. Words are separated by blanks; a word in double quotes may hold blanks and the escapes
+    after_help = "A line is a change. Words are separated by blanks; a word in double quotes may hold blanks and the \
+escapes
 \\\" \\\\ \\n \\t \\r \\xNN. Empty lines and lines that begin with # are skipped.
 
   put KEY VALUE [version=N] [ttl=30s] [lease=1:42]
@@ -313,8 +314,9 @@ mod tests {
     #[test]
     fn every_wrong_line_is_reported_with_its_number() {
         let text = "put k\nput k v w\nput k \"v\nfly k\ncheck k\ndel\ndel k ttl=1s\nput k v version=x\nput k v ttl=5\n\
-                    put k v version=1 version=2\n{\"op\": \"put\"}\n{\"op\": \"put\", \"key\": \"k\", \"valve\": \"v\"}\n\
-                    put \"\\q\" v\nput \"k\"v w\nput k v ttl=1s lease=1:2\nput k v \"version=3\"";
+                    put k v version=1 version=2\n{\"op\": \"put\"}\n\
+                    {\"op\": \"put\", \"key\": \"k\", \"valve\": \"v\"}\nput \"\\q\" v\n\
+                    put \"k\"v w\nput k v ttl=1s lease=1:2\nput k v \"version=3\"";
         let problems = parse(text).expect_err("all wrong");
         assert_eq!(problems.len(), 16, "{problems:#?}");
         for (number, problem) in problems.iter().enumerate() {

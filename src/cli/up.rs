@@ -231,7 +231,8 @@ impl Up {
             .collect();
         let endpoints = Target::of(&self.config).endpoints.join(",");
         let seconds = self.started.elapsed().as_secs_f64();
-        json!({"ready": true, "cluster": self.config.cluster.id, "endpoints": endpoints, "seconds": seconds, "nodes": nodes})
+        let cluster = &self.config.cluster.id;
+        json!({"ready": true, "cluster": cluster, "endpoints": endpoints, "seconds": seconds, "nodes": nodes})
     }
 
     fn pid(&self, node: NodeId) -> Option<u32> {

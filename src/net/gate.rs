@@ -56,7 +56,7 @@ impl Gate {
     /// When the other side does what it may not; the text says what, and the connection must be closed.
     pub fn receive(&mut self, packets: Vec<Packet>) -> Result<(), String> {
         let mut envelopes = Vec::new();
-        let mut asks = Vec::new();
+        let mut asks = Vec::with_capacity(if self.peer == Peer::Client { packets.len() } else { 0 });
         for packet in packets {
             match packet {
                 Packet::Raft(envelope) => envelopes.push(self.check_envelope(envelope)?),

@@ -5,7 +5,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Error> {
-//! let client = Client::connect(ClientOptions::new(["127.0.0.1:7001"])).await?;
+//! let client = Client::connect(ClientOptions::new(["127.0.0.1:7101"])).await?;
 //! let version = client.put("greeting", "hello").await?;
 //! match client.put_if("greeting", "good day", version).await {
 //!     Ok(version) => println!("now at version {version}"),

@@ -12,6 +12,9 @@
 //! Invariants:
 //! 1. This is the only room that chooses: limits, timeouts, threads and policies are decided here and handed down.
 //! 2. Nothing here runs in the life of a request.
+//!
+//! What it deliberately does not do: it contains no rule of consensus, storage or the network, and the launcher knows
+//! nothing of a node but how its process ended.
 
 pub mod assembly;
 pub mod client;

@@ -1,7 +1,7 @@
 //! The node's write-ahead log and its snapshots, on a real disk or a simulated faulty one.
 //!
-//! One log for all groups of the node: whatever is pending becomes one frame, one durable write, one set of completions.
-//! `docs/storage.md` has the files byte by byte, and the rules that make them safe.
+//! One log for all groups of the node: whatever is pending becomes one frame, one durable write, one set of
+//! completions. `docs/storage.md` has the files byte by byte, and the rules that make them safe.
 //!
 //! In reading order:
 //!

@@ -144,7 +144,7 @@ impl Replay<'_> {
             offset += (FRAME_HEADER + payload.len()).next_multiple_of(block);
         }
         if seq == first_seq {
-            let found = "the first frame of the segment does not verify, but it was durable before the file got its name";
+            let found = "the first frame of the segment does not verify, but it was durable before the file was named";
             return Err(OpenError::damaged(&image.name, offset as u64, found));
         }
         self.check_tail(image, offset, block, seq)?;

@@ -329,7 +329,8 @@ impl Drop for Writer {
 impl Work {
     fn add(&mut self, batch: Batch, cost: usize, done: Done, shared: &Shared) {
         if self.refused.contains(&batch.group) {
-            // In order: behind what is already in the frame nothing is overtaken, since a group in the frame is not refused.
+            // In order: behind what is already in the frame nothing is overtaken, since a group in the frame is not
+            // refused.
             shared.pending.fetch_sub(cost, Ordering::Relaxed);
             done(Err(StorageError::Full { file: "the log".to_owned(), needed: cost as u64 }));
             return;

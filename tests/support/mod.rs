@@ -161,7 +161,7 @@ fn config_text(addresses: &[String], extra: &str) -> String {
 }
 
 /// Addresses that nobody listens at; the kernel does not hand the same port out again soon.
-fn free_addresses(count: usize) -> Vec<String> {
+pub fn free_addresses(count: usize) -> Vec<String> {
     let listeners: Vec<_> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|l| l.local_addr().expect("a bound address").to_string()).collect()

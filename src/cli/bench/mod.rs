@@ -23,7 +23,8 @@ use report::Report;
 
 /// Measure how many operations per second the cluster answers, and how fast.
 ///
-/// Each client has one request under way. `get` and `mixed` write their keys first. Exit code 1: some operations failed.
+/// Each client has one request under way. `get` and `mixed` write their keys first. Exit code 1: some operations
+/// failed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quorate bench put

@@ -89,7 +89,9 @@ impl Clerk {
             self.end_session(pending.group, expired, out);
             return self.enqueue(serial, out);
         }
-        let certain = pending.stamp.is_some() || !pending.unknown;
+        // A session answers for every transmission, but a limit may be that of the server's door, which looks at no
+        // session: it says nothing of an earlier one.
+        let certain = !pending.unknown || (pending.stamp.is_some() && !is_limit(&error));
         let error = rules::refusal(&pending.op, certain, error);
         self.finish(serial, Err(error), out);
     }
@@ -201,5 +203,13 @@ impl Clerk {
         } else {
             self.finish(serial, Err(ClerkError::Maybe), out);
         }
+    }
+}
+
+fn is_limit(error: &KvError) -> bool {
+    match error {
+        KvError::Limit { .. } => true,
+        KvError::Batch { error, .. } => is_limit(error),
+        _ => false,
     }
 }

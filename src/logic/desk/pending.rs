@@ -69,7 +69,9 @@ impl<C> Pending<C> {
         Ok(self.next)
     }
 
-    /// The proposal is in the log at `position`. Hands back a caller whose entry that position overwrites.
+    /// The proposal is in the log at `position`. Hands back a caller whose entry stood there before: it is gone from
+    /// this log, but may live on in that of another member and be committed by it yet (paper, figure 8), so nobody
+    /// knows its fate.
     pub fn place(&mut self, proposal: u64, position: LogPosition) -> Option<C> {
         let waiting = self.proposed.remove(&proposal)?;
         let before = self.placed.insert(position.index, Waiting { term: position.term, ..waiting })?;
@@ -93,6 +95,10 @@ impl<C> Pending<C> {
     /// Hands back everybody whose index is at or below `index` and was not reported by [`Pending::apply`]: the
     /// machine jumped over it with a snapshot, so nobody here knows the outcome.
     pub fn skip_to(&mut self, index: Index) -> Vec<C> {
+        // Nearly always: everybody at or below was reported.
+        if self.placed.first_key_value().is_none_or(|(first, _)| *first > index) {
+            return Vec::new();
+        }
         let above = match index.checked_add(1) {
             Some(next) => self.placed.split_off(&next),
             None => BTreeMap::new(),

@@ -18,23 +18,24 @@
 //!
 //! # Rules
 //!
-//! * *Replicated state* is the records, the leases, the sessions with their kept replies, log time and the applied index.
-//!   All of it is in snapshots and in the state hash. Everything else (deadline indices, sums) follows from it and is
-//!   built anew by a restore.
+//! * *Replicated state* is the records, the leases, the sessions with their kept replies, log time and the applied
+//!   index. All of it is in snapshots and in the state hash. Everything else (deadline indices, sums) follows from
+//!   it and is built anew by a restore.
 //! * A key, lease or session that is due *is* absent, to reads and writes alike, from that log time on. That its memory
 //!   is freed later, a bounded number with each command, nobody can tell.
 //! * Versions are the lab's: absent is 0, a put of an absent key makes 1. So a key that was deleted (or expired) and
 //!   created again counts from 1 again, and a condition on a version cannot tell the two lives apart. Who needs a
 //!   number that only ever grows (a fencing token) keeps the key and overwrites it, or uses the index in a lease's id.
-//! * A command of a session takes effect once, however often and however late it arrives, in whatever order; a command of
-//!   a session that is not known takes none. Outcomes that are errors are kept for retries as well.
+//! * A command of a session takes effect once, however often and however late it arrives, in whatever order; a command
+//!   of a session that is not known takes none. Outcomes that are errors are kept for retries as well.
 //! * No content of an entry or snapshot makes the machine panic. Calling it out of order does: that is our own bug.
 //!
 //! # Not done here
 //!
 //! Admission beyond constant caps (the server's door, see [`limits`]), ownership of keys (sharding), waiting for reads
 //! to be safe (consensus), and deciding when time should pass without traffic: for that the leader looks at
-//! [`Machine::next_deadline`](machine::Machine::next_deadline) and proposes [`Command::Advance`](command::Command::Advance).
+//! [`Machine::next_deadline`](machine::Machine::next_deadline) and proposes
+//! [`Command::Advance`](command::Command::Advance).
 
 pub mod codec;
 pub mod command;

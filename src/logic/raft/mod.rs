@@ -13,8 +13,8 @@
 //!
 //! # Files, in reading order
 //! * [`entry`], [`membership`], [`message`]: the words. [`config`]: the knobs. [`input`], [`output`]: the door.
-//! * `replica`: the state of a replica, `step`, `ready`, the term gate. `start`: from the disk. `durability`: what waits
-//!   for the disk.
+//! * `replica`: the state of a replica, `step`, `ready`, the term gate. `start`: from the disk. `durability`: what
+//!   waits for the disk.
 //! * `election`, `follower`, `leader`, `transfer`, `snapshot`: what it does, role by role.
 //! * `log`, `progress`, `quorum`, `read`, `membership_change`: small parts with tests of their own.
 //! * [`status`]: the picture for people.

@@ -8,8 +8,8 @@ const MAGIC: [u8; 8] = *b"QUORSNAP";
 const END: [u8; 8] = *b"QUOREND\0";
 /// Version of the format.
 pub(super) const VERSION: u32 = 1;
-/// Largest data of a chunk.
-pub(super) const MAX_CHUNK: usize = 1 << 20;
+/// Largest data of a chunk. A chunk holds one item at least, however long, and the store's longest value is 8 MiB.
+pub(super) const MAX_CHUNK: usize = 64 << 20;
 /// Bytes in front of a chunk's data: length, checksum, number.
 pub(super) const CHUNK_HEADER: usize = 12;
 /// Bytes of the footer.
@@ -53,7 +53,7 @@ pub(super) fn describe_header(bytes: &[u8]) -> String {
 
 /// Appends a chunk in its stored form.
 pub(super) fn encode_chunk(out: &mut Vec<u8>, number: u32, data: &[u8]) {
-    let length = u32::try_from(data.len()).expect("a chunk is at most 1 MiB");
+    let length = u32::try_from(data.len()).expect("a chunk is at most 64 MiB");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(&chunk_crc(number, data).to_le_bytes());
     out.extend_from_slice(&number.to_le_bytes());

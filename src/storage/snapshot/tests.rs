@@ -137,3 +137,17 @@ fn a_full_disk_refuses_a_snapshot_and_takes_the_rest_away() {
     drop(writer);
     assert_eq!(disk.list().expect("a list"), Vec::<String>::new());
 }
+
+#[test]
+fn a_chunk_may_be_as_long_as_the_longest_value() {
+    let (from, to) = (Arc::new(SimDisk::new(1)), Arc::new(SimDisk::new(2)));
+    let long = vec![7; (8 << 20) + 100];
+    let sent = written(&store(&from), 9, &[b"one", &long]);
+    let reader = store(&from).read(&sent).expect("complete");
+    assert_eq!(reader.chunk(1).expect("verified"), long);
+    let mut incoming = store(&to).receive(meta(9)).expect("room");
+    for number in 0..2 {
+        incoming.store(number, &reader.stored_chunk(number).expect("verified"), number == 1).expect("good");
+    }
+    assert_eq!(incoming.finish().expect("room"), sent);
+}

@@ -60,9 +60,9 @@ impl SnapshotWriter {
     /// `Full` if there is no room: the snapshot is to be given up, nothing else is affected. Else `Failed`.
     ///
     /// # Panics
-    /// If the chunk is larger than 1 MiB.
+    /// If the chunk is larger than 64 MiB.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), StorageError> {
-        assert!(chunk.len() <= MAX_CHUNK, "a snapshot chunk is at most 1 MiB");
+        assert!(chunk.len() <= MAX_CHUNK, "a snapshot chunk is at most 64 MiB");
         self.buffer.clear();
         format::encode_chunk(&mut self.buffer, self.summary.count, chunk);
         self.summary.add(&self.buffer[..CHUNK_HEADER]);

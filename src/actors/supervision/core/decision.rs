@@ -13,7 +13,8 @@ pub(crate) enum Action {
     },
     Stop(ChildId),
     Kill(ChildId),
-    /// It does not even react to being killed; `abandoned`: call [`Core::abandon`](super::Core::abandon), nobody waits for it.
+    /// It does not even react to being killed; `abandoned`: call [`Core::abandon`](super::Core::abandon), nobody waits
+    /// for it.
     Unkillable {
         child: ChildId,
         abandoned: bool,

@@ -54,6 +54,27 @@ fn retries_carry_the_same_number() {
 }
 
 #[test]
+fn a_limit_at_the_door_says_nothing_of_an_earlier_attempt() {
+    let limit = || KvError::Limit {
+        limit: "max_store_bytes".to_owned(),
+        what: "the store's bytes".to_owned(),
+        max: 1,
+        asked: 2,
+    };
+    let mut rig = Rig::session(8);
+    rig.call(1, append(Expect::Any), None);
+    let request = rig.sent1();
+    rig.answer(&request, refused(limit()));
+    assert!(matches!(rig.result(), Err(ClerkError::Limit { .. })), "the only attempt was surely refused");
+    rig.call(2, append(Expect::Any), None);
+    let request = rig.sent1();
+    rig.answer(&request, Err(ServerError::Unknown));
+    let request = rig.next_sent();
+    rig.answer(&request, refused(limit()));
+    assert_eq!(rig.result(), Err(ClerkError::Maybe), "the first attempt may have been carried out");
+}
+
+#[test]
 fn any_attempt_may_bring_the_answer() {
     let mut rig = Rig::session(8);
     rig.call(1, append(Expect::Any), None);

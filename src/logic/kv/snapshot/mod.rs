@@ -1,7 +1,7 @@
 //! Snapshots: the replicated state as a stream of chunks, and back.
 //!
-//! A [`Frozen`] copy is taken between two commands in no time and may be written out by another thread while the machine
-//! goes on. Equal states make equal chunks.
+//! A [`Frozen`] copy is taken between two commands in no time and may be written out by another thread while the
+//! machine goes on. Equal states make equal chunks.
 //!
 //! ```text
 //! chunk    := checksum(u64, xxh3 of the rest) number(u32: 0, 1, ...) item ...
