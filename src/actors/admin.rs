@@ -142,6 +142,7 @@ impl Admin {
             Chaos::DiskDelay { ms } => tools.disk.delay_writes(Duration::from_millis(ms)),
             Chaos::DiskHang { ms } => tools.disk.hang_once(Duration::from_millis(ms)),
             Chaos::DiskFail => tools.disk.fail_next_sync(),
+            Chaos::DiskFull { after_bytes } => tools.disk.limit_space(after_bytes),
         }
         reply(AdminReply::Done)
     }

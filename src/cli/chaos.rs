@@ -92,6 +92,16 @@ Names: `quorate tree`")]
     #[command(after_help = "Examples:
   quorate chaos disk-fail --node 1")]
     DiskFail,
+    /// Make the disk full; `heal` makes room again.
+    #[command(after_help = "Examples:
+  quorate chaos disk-full 1000000 --node 1     after a million bytes more
+  quorate chaos disk-full heal --node 1
+Files that exist already can still be overwritten: the log fills its segments first.")]
+    DiskFull {
+        /// After so many bytes more, or `heal`
+        #[arg(value_name = "BYTES", value_parser = parse_room)]
+        after: Room,
+    },
 }
 
 /// Reads a percentage down to tenths as thousandths.
@@ -105,6 +115,18 @@ fn parse_permille(text: &str) -> Result<u16, String> {
         _ => return Err(wrong()),
     };
     if permille > 1000 { Err(wrong()) } else { Ok(permille) }
+}
+
+/// How much room a disk has left; `None`: as much as it really has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room(Option<u64>);
+
+fn parse_room(text: &str) -> Result<Room, String> {
+    match text.parse() {
+        _ if text == "heal" => Ok(Room(None)),
+        Ok(bytes) => Ok(Room(Some(bytes))),
+        Err(_) => Err(format!("{text:?} is no number of bytes; write a whole number, or heal")),
+    }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -121,6 +143,7 @@ impl Fault {
             Self::DiskDelay { time } => Chaos::DiskDelay { ms: millis(time) },
             Self::DiskHang { time } => Chaos::DiskHang { ms: millis(time) },
             Self::DiskFail => Chaos::DiskFail,
+            Self::DiskFull { after } => Chaos::DiskFull { after_bytes: after.0 },
         }
     }
 }
@@ -145,6 +168,16 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_a_number_of_bytes_or_healed() {
+        assert_eq!(parse_room("0"), Ok(Room(Some(0))));
+        assert_eq!(parse_room("1000000"), Ok(Room(Some(1_000_000))));
+        assert_eq!(parse_room("heal"), Ok(Room(None)));
+        for bad in ["", "-1", "1 MB", "none"] {
+            assert!(parse_room(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn shares_are_percent_down_to_tenths() {

@@ -61,6 +61,11 @@ pub enum Chaos {
     },
     /// Make the next sync fail, which is fatal to the process.
     DiskFail,
+    /// Make the disk full.
+    DiskFull {
+        /// After so many bytes more; `None` heals.
+        after_bytes: Option<u64>,
+    },
 }
 
 /// The answer to an admin request.

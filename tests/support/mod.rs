@@ -1,6 +1,9 @@
 //! A cluster of real processes, for tests and measurements: the real binary, started by `quorate up`.
 #![allow(dead_code)] // Each test uses its own part of it.
 
+pub mod writers;
+
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,21 +20,26 @@ pub struct Cluster {
     /// From the start of the binary until it said that it serves.
     pub served_after: Duration,
     dir: tempfile::TempDir,
-    launcher: Child,
+    run_by: RunBy,
+}
+
+/// Who started the node processes, and starts them again.
+enum RunBy {
+    /// `quorate up`, which restarts what ends.
+    Launcher(Child),
+    /// The test itself: a node that ended stays down until [`Cluster::start_node`].
+    Test(BTreeMap<NodeId, Child>),
 }
 
 impl Cluster {
     /// Starts `nodes` nodes on free ports and waits until they serve. `extra` is added to the configuration.
     pub fn start(nodes: usize, extra: &str) -> Cluster {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let addresses = free_addresses(nodes);
-        let config = dir.path().join("cluster.toml");
-        std::fs::write(&config, config_text(&addresses, extra)).expect("the configuration is written");
+        let (dir, addresses) = prepare(nodes, extra);
         let started = Instant::now();
         let log = std::fs::File::create(dir.path().join("log")).expect("the log is created");
-        let mut launcher = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        let mut launcher = Command::new(binary())
             .args(["up", "--json", "--config"])
-            .arg(&config)
+            .arg(dir.path().join("cluster.toml"))
             .arg("--data")
             .arg(dir.path().join("data"))
             .stdin(Stdio::null())
@@ -42,9 +50,50 @@ impl Cluster {
         let mut line = String::new();
         let stdout = launcher.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("stdout is readable");
-        let cluster = Cluster { addresses, served_after: started.elapsed(), dir, launcher };
+        let served_after = started.elapsed();
+        let cluster = Cluster { addresses, served_after, dir, run_by: RunBy::Launcher(launcher) };
         assert!(line.contains("\"endpoints\""), "the cluster did not serve: {line}\n{}", cluster.log());
         cluster
+    }
+
+    /// Starts `nodes` nodes without a launcher, so that a node that is killed stays down until it is started again.
+    pub async fn start_apart(nodes: usize, extra: &str) -> Cluster {
+        let (dir, addresses) = prepare(nodes, extra);
+        let started = Instant::now();
+        let run_by = RunBy::Test(BTreeMap::new());
+        let mut cluster = Cluster { addresses, served_after: Duration::ZERO, dir, run_by };
+        for node in cluster.nodes() {
+            cluster.start_node(node);
+        }
+        let client = cluster.client().await.with_deadline(Duration::from_secs(30));
+        let served = client.get("any").await;
+        assert!(served.is_ok(), "the cluster did not serve: {served:?}\n{}", cluster.log());
+        cluster.served_after = started.elapsed();
+        cluster
+    }
+
+    /// Starts the process of a node of a cluster without a launcher.
+    ///
+    /// # Panics
+    /// When the node runs.
+    pub fn start_node(&mut self, node: NodeId) {
+        let path = self.dir.path();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(path.join("log"));
+        let mut command = Command::new(binary());
+        command.args(["node", "--id", &node.0.to_string(), "--config"]).arg(path.join("cluster.toml"));
+        command.arg("--data").arg(path.join("data"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("the log is opened"));
+        let RunBy::Test(children) = &mut self.run_by else { panic!("the launcher starts the nodes") };
+        let old = children.insert(node, command.spawn().expect("the binary starts"));
+        assert!(old.is_none(), "{node} was started while it runs");
+    }
+
+    /// Kills a node of a cluster without a launcher, as `kill -9` does, and returns when it is gone.
+    pub fn kill_node(&mut self, node: NodeId) {
+        let RunBy::Test(children) = &mut self.run_by else { panic!("the launcher owns the nodes") };
+        let mut child = children.remove(&node).expect("the node runs");
+        child.kill().expect("an own child can be killed");
+        child.wait().expect("an own child can be waited for");
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
@@ -119,6 +168,20 @@ impl Cluster {
         panic!("the replicas did not settle: {last:#?}\n{}", tail(&self.log(), 60));
     }
 
+    /// Waits until the node answers about itself, with an uptime that shows that it was started after `since`.
+    pub async fn back_up(&self, client: &Client, node: NodeId, since: Instant) {
+        let client = client.with_deadline(Duration::from_secs(2));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = client.status(node).await;
+            if status.is_ok_and(|status| Duration::from_millis(status.uptime_ms) < since.elapsed()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{node} did not come back\n{}", tail(&self.log(), 60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The leader of group 1, as soon as there is one that the asked nodes agree on.
     pub async fn leader(&self, client: &Client) -> NodeId {
         let client = client.with_deadline(Duration::from_secs(2));
@@ -141,8 +204,14 @@ impl Drop for Cluster {
         for node in self.nodes() {
             self.signal(node, libc::SIGCONT);
         }
-        let _ = self.launcher.kill();
-        let _ = self.launcher.wait();
+        let children: Vec<&mut Child> = match &mut self.run_by {
+            RunBy::Launcher(launcher) => vec![launcher],
+            RunBy::Test(children) => children.values_mut().collect(),
+        };
+        for child in children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -150,6 +219,20 @@ impl Drop for Cluster {
 pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// The binary under test; `QUORATE_BINARY` names another one, such as a release build.
+fn binary() -> PathBuf {
+    std::env::var_os("QUORATE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_quorate").into(), PathBuf::from)
+}
+
+/// A directory with the configuration of a cluster on free ports.
+fn prepare(nodes: usize, extra: &str) -> (tempfile::TempDir, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let addresses = free_addresses(nodes);
+    let text = config_text(&addresses, extra);
+    std::fs::write(dir.path().join("cluster.toml"), text).expect("the configuration is written");
+    (dir, addresses)
 }
 
 fn config_text(addresses: &[String], extra: &str) -> String {
