@@ -320,12 +320,14 @@ choose_systems() { # sets systems
     ((${#systems[@]})) || die "nothing is left to be measured"
 }
 
-build() { # sets quorate and peers
+build() { # sets quorate, built_from and peers
     local built=(cargo build --release --locked --quiet)
     "${built[@]}" --manifest-path benches/peers/Cargo.toml --target-dir benches/peers/target
     peers=$PWD/benches/peers/target/release/peers
     [[ " ${systems[*]} " == *' quorate '* ]] || return 0
+    built_from="a binary that was given"
     if [[ -z $quorate ]]; then
+        built_from="built from $(git describe --always --dirty 2>/dev/null || echo "an unknown commit")"
         "${built[@]}" --bin quorate --target-dir "${CARGO_TARGET_DIR:-target}"
         quorate=$(realpath -- "${CARGO_TARGET_DIR:-target}/release/quorate")
     fi
@@ -343,15 +345,13 @@ facts() {
     echo "load average before: $(cut -d ' ' -f 1-3 /proc/loadavg)"
     for system in "${systems[@]}"; do
         case $system in
-            quorate) echo "quorate: $("$quorate" --version | cut -d ' ' -f 2), sources at $(git_version)" ;;
+            quorate) echo "quorate: $("$quorate" --version | cut -d ' ' -f 2), $built_from" ;;
             etcd) echo "etcd: $(etcd --version | head -n 1)" ;;
             redis) echo "redis: $(redis-server --version | cut -d ' ' -f 1-3)" ;;
         esac
     done
     echo "measured: $rounds rounds of $seconds s after $warmup s of warm-up; $keys keys, values of $value_size bytes"
 }
-
-git_version() { git describe --always --dirty 2>/dev/null || echo "an unknown commit"; }
 
 synced_writes() {
     local n=500

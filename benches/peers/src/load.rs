@@ -92,16 +92,17 @@ pub async fn measure<C: Client + 'static>(clients: Vec<C>, conns: u64, args: Arg
     let load = Rc::new(Load::new(&args));
     let began = Instant::now();
     let start = if args.op == Op::Fill { began } else { began + Duration::from_secs(args.warmup) };
+    let end = (args.op != Op::Fill).then(|| start + Duration::from_secs(args.seconds));
     let tasks: Vec<_> =
-        clients.into_iter().map(|client| spawn_local(load.clone().client(client, start))).collect();
-    let seconds = if args.op == Op::Fill {
-        join(tasks).await?;
-        began.elapsed().as_secs_f64()
-    } else {
-        sleep_until(start + Duration::from_secs(args.seconds)).await;
+        clients.into_iter().map(|client| spawn_local(load.clone().client(client, start, end))).collect();
+    let seconds = if let Some(end) = end {
+        sleep_until(end).await;
         // What is under way is given up.
         tasks.iter().for_each(JoinHandle::abort);
         args.seconds as f64
+    } else {
+        join(tasks).await?;
+        began.elapsed().as_secs_f64()
     };
     let report = load.measured.borrow().report(&args, conns, seconds);
     println!("{}", if args.json { report.to_string() } else { format!("{report:#}") });
@@ -137,8 +138,8 @@ impl Load {
         }
     }
 
-    /// A request, its answer, the next request; what is answered from `start` on is counted.
-    async fn client<C: Client>(self: Rc<Self>, mut client: C, start: Instant) {
+    /// A request, its answer, the next request; what is answered from `start` on and before `end` is counted.
+    async fn client<C: Client>(self: Rc<Self>, mut client: C, start: Instant, end: Option<Instant>) {
         let mut random = fastrand::Rng::new();
         loop {
             let number = if self.op == Op::Fill {
@@ -153,7 +154,8 @@ impl Load {
             let outcome = self.one(&mut client, key).await;
             let answered = Instant::now();
             let failed = outcome.is_err();
-            if answered >= start {
+            // The clock may wake us late to stop, on a machine that is busy.
+            if answered >= start && end.is_none_or(|end| answered < end) {
                 self.measured.borrow_mut().count(answered - sent, outcome);
             }
             if failed {

@@ -83,3 +83,27 @@ fn keys_are_those_of_quorate_bench() {
     let keys = keys(100_000);
     assert_eq!((&keys[0][..], &keys[99_999][..]), (&b"bench:000000"[..], &b"bench:099999"[..]));
 }
+
+#[test]
+fn only_answers_within_the_measured_time_count() {
+    let load = Rc::new(Load::new(&args(Op::Put, 1)));
+    block_on(async {
+        let now = Instant::now();
+        let late = load.clone().client(Memory::new(), now, Some(now));
+        let early = load.clone().client(Memory::new(), now + LONGEST, None);
+        for task in [spawn_local(late), spawn_local(early)] {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            task.abort();
+        }
+        assert_eq!(load.measured.borrow().latencies.len(), 0);
+        let counted = spawn_local(load.clone().client(Memory::new(), now, Some(now + LONGEST)));
+        while load.measured.borrow().latencies.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        counted.abort();
+        Ok(())
+    })
+    .expect("measured");
+}
