@@ -53,6 +53,11 @@ impl Caller {
         Caller { reply: None, id: 0, kind: Kind::Stateless }
     }
 
+    /// Whether this is [`Caller::nobody`], or was answered.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.reply.is_none()
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

@@ -53,6 +53,8 @@ pub struct KvServer {
     log_clock: LogClock,
     machine_ms: u64,
     next_deadline: Option<u64>,
+    /// The passing of time is proposed, and neither refused nor followed by news of the machine.
+    advancing: bool,
     stats: Stats,
     pending: Pending<Caller>,
     proposals: Vec<Proposal>,
@@ -81,6 +83,7 @@ impl KvServer {
             log_clock: LogClock::default(),
             machine_ms: 0,
             next_deadline: None,
+            advancing: false,
             stats: Stats::default(),
             pending,
             proposals: Vec::new(),
@@ -133,8 +136,27 @@ impl KvServer {
         let encoded = LogCommand { time_ms, stamp, command }.encode();
         match self.pending.admit(caller, encoded.len()) {
             Ok(id) => self.proposals.push(Proposal { id, command: encoded }),
-            Err((caller, limit)) => caller.answer(Err(ServerError::Busy { limit: limit.into() })),
+            Err((caller, limit)) => self.turn_away(caller, Refusal::Busy(limit)),
         }
+    }
+
+    /// The command was not taken.
+    fn turn_away(&mut self, caller: Caller, refusal: Refusal) {
+        // What this server proposed itself is due all the same, so it is proposed again.
+        self.advancing &= !caller.is_nobody();
+        caller.answer(Err(self.error(refusal)));
+    }
+
+    /// Proposes that time passes when something in the store is due and no other command has said so.
+    fn advance(&mut self) -> bool {
+        let now = self.log_clock.read(self.spec.clock.now());
+        let due = self.next_deadline.is_some_and(|due| due <= now);
+        if !self.leadership.leads || !due || self.advancing {
+            return false;
+        }
+        self.advancing = true;
+        self.propose(Caller::nobody(), None, Command::Advance);
+        true
     }
 
     fn take_read(&mut self, caller: Caller, query: Query, consistency: Consistency) {
@@ -221,7 +243,7 @@ impl KvServer {
             if let Some((callers, _)) = self.at_barrier.remove(&id) {
                 self.refuse_reads(callers, refusal);
             } else if let Some(caller) = self.pending.refuse(id) {
-                caller.answer(Err(self.error(refusal)));
+                self.turn_away(caller, refusal);
             }
         }
     }
@@ -237,6 +259,20 @@ impl KvServer {
         match refusal {
             Refusal::NotLeader => self.not_leader(),
             Refusal::Busy(limit) => ServerError::Busy { limit: limit.into() },
+        }
+    }
+
+    fn take_verdicts(&mut self, verdicts: Verdicts) {
+        for (id, position) in verdicts.accepted {
+            if let Some(overwritten) = self.pending.place(id, position) {
+                overwritten.answer(Err(ServerError::Unknown));
+            }
+        }
+        self.refuse(verdicts.refused.into_iter());
+        for (id, index) in verdicts.reads {
+            if let Some(batch) = self.at_barrier.remove(&id) {
+                self.ask_applier(batch, index);
+            }
         }
     }
 
@@ -263,11 +299,7 @@ impl Actor for KvServer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(EXPIRY_TICK, |server, ctx| {
-            let now = server.log_clock.read(server.spec.clock.now());
-            if server.leadership.leads && server.next_deadline.is_some_and(|due| due <= now) {
-                // Asked for once: the next one is known when this one is applied.
-                server.next_deadline = None;
-                server.propose(Caller::nobody(), None, Command::Advance);
+            if server.advance() {
                 server.flush_later(ctx);
             }
         });
@@ -297,17 +329,7 @@ impl Handler<Verdicts> for KvServer {
     type Result = ();
 
     fn handle(&mut self, verdicts: Verdicts, _: &mut Self::Context) {
-        for (id, position) in verdicts.accepted {
-            if let Some(overwritten) = self.pending.place(id, position) {
-                overwritten.answer(Err(ServerError::Unknown));
-            }
-        }
-        self.refuse(verdicts.refused.into_iter());
-        for (id, index) in verdicts.reads {
-            if let Some(batch) = self.at_barrier.remove(&id) {
-                self.ask_applier(batch, index);
-            }
-        }
+        self.take_verdicts(verdicts);
     }
 }
 
@@ -317,6 +339,7 @@ impl Handler<RoleChanged> for KvServer {
     fn handle(&mut self, RoleChanged(now): RoleChanged, _: &mut Self::Context) {
         let led = self.leadership.leads;
         self.leadership = now;
+        self.advancing = false;
         if now.leads && !led {
             self.log_clock.start_leading(self.machine_ms, self.spec.clock.now());
         }
@@ -341,6 +364,7 @@ impl Handler<Applied> for KvServer {
         self.machine_ms = applied.time_ms;
         self.log_clock.observe(applied.time_ms, self.spec.clock.now());
         self.next_deadline = applied.next_deadline;
+        self.advancing = false;
         self.stats = applied.stats;
     }
 }
@@ -356,5 +380,125 @@ impl Handler<Answers> for KvServer {
         for (caller, outcome) in callers.into_iter().zip(answers.outcomes) {
             caller.answer(to_result(outcome));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Ref;
+
+    /// Plays the Raft peer and the applier: notes what it is told.
+    #[derive(Default)]
+    struct Others {
+        proposed: Vec<u64>,
+    }
+
+    impl Actor for Others {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Propose> for Others {
+        type Result = ();
+        fn handle(&mut self, Propose(proposals): Propose, _: &mut Self::Context) {
+            self.proposed.extend(proposals.iter().map(|proposal| proposal.id));
+        }
+    }
+
+    impl Handler<ReadBarrier> for Others {
+        type Result = ();
+        fn handle(&mut self, _: ReadBarrier, _: &mut Self::Context) {}
+    }
+
+    impl Handler<Queries> for Others {
+        type Result = ();
+        fn handle(&mut self, _: Queries, _: &mut Self::Context) {}
+    }
+
+    /// What was proposed since it was last asked.
+    #[derive(Message)]
+    #[rtype(result = "Vec<u64>")]
+    struct Proposed;
+
+    impl Handler<Proposed> for Others {
+        type Result = MessageResult<Proposed>;
+        fn handle(&mut self, _: Proposed, _: &mut Self::Context) -> Self::Result {
+            MessageResult(std::mem::take(&mut self.proposed))
+        }
+    }
+
+    fn server(others: &Addr<Others>) -> KvServer {
+        KvServer::new(KvServerSpec {
+            group: GroupId(1),
+            limits: Limits::default(),
+            max_pending_requests: 10,
+            max_pending_bytes: 1 << 20,
+            clock: NodeClock::start(),
+            propose: others.clone().recipient().into(),
+            barrier: others.clone().recipient().into(),
+            queries: others.clone().recipient().into(),
+        })
+    }
+
+    fn leads() -> RoleChanged {
+        RoleChanged(Leadership { leads: true, term: 1, leader: None })
+    }
+
+    fn applied(index: Index, next_deadline: Option<u64>) -> Applied {
+        let upto = LogPosition { index, term: 1 };
+        Applied { outcomes: Vec::new(), upto, time_ms: 5, next_deadline, stats: Stats::default() }
+    }
+
+    fn refused(id: u64) -> Verdicts {
+        Verdicts { refused: vec![(id, Refusal::Busy("leadership transfer under way"))], ..Default::default() }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), test);
+    }
+
+    #[test]
+    fn the_passing_of_time_that_was_refused_is_proposed_again() {
+        run(async {
+            let others = Others::default().start();
+            let server = server(&others).start();
+            let wait = || tokio::time::sleep(3 * EXPIRY_TICK);
+            server.send(leads()).await.expect("it runs");
+            server.send(applied(1, Some(5))).await.expect("it runs");
+            wait().await;
+            let first = others.send(Proposed).await.expect("it runs");
+            assert_eq!(first.len(), 1, "asked for once while it is under way");
+            server.send(refused(first[0])).await.expect("it runs");
+            wait().await;
+            assert_eq!(
+                others.send(Proposed).await.expect("it runs").len(),
+                1,
+                "and again when it was refused"
+            );
+            server.send(applied(2, None)).await.expect("it runs");
+            wait().await;
+            assert!(others.send(Proposed).await.expect("it runs").is_empty(), "nothing is due any more");
+        });
+    }
+
+    #[test]
+    fn an_entry_lost_from_this_log_may_live_on_elsewhere() {
+        let (heard, answers) = std::sync::mpsc::channel();
+        run(async move {
+            let others = Others::default().start();
+            let mut server = server(&others);
+            let reply = Ref::local(move |responses: Vec<crate::messages::client::Response>| {
+                responses.into_iter().for_each(|response| drop(heard.send(response.result)));
+                Ok(())
+            });
+            for (id, term) in [(1, 2), (2, 5)] {
+                let caller = Caller::new(reply.clone(), id, Kind::Stateless);
+                let proposal = server.pending.admit(caller, 1).ok().expect("there is room");
+                let accepted = vec![(proposal, LogPosition { index: 100, term })];
+                server.take_verdicts(Verdicts { accepted, ..Default::default() });
+            }
+        });
+        assert_eq!(answers.try_recv(), Ok(Err(ServerError::Unknown)));
     }
 }
