@@ -1,6 +1,7 @@
 //! The applier of a group: the replicated store, and the questions to it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::prelude::*;
 
@@ -191,7 +192,7 @@ impl Applier {
     }
 
     /// Freezes the store, which costs next to nothing, and writes the frozen copy on another thread.
-    fn take_snapshot(&self) {
+    fn take_snapshot(&self, life: u64) {
         let frozen = self.state.machine.freeze();
         let meta = SnapshotMeta {
             group: self.spec.group,
@@ -210,8 +211,11 @@ impl Applier {
                 }
                 Ok(TakenSnapshot { mark: writer.finish()?, bytes })
             };
-            let result = write().map_err(|error| error.to_string());
-            let _ = taken.tell(SnapshotTaken { result });
+            // Whatever happens, the Raft peer must hear of it: until then it asks for no other.
+            let result = catch_unwind(AssertUnwindSafe(write))
+                .map_err(|_| "writing it panicked".to_owned())
+                .and_then(|result| result.map_err(|error| error.to_string()));
+            let _ = taken.tell(SnapshotTaken { life, result });
         });
     }
 
@@ -263,12 +267,12 @@ impl Handler<Queries> for Applier {
 impl Handler<TakeSnapshot> for Applier {
     type Result = ();
 
-    fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) {
+    fn handle(&mut self, TakeSnapshot { life }: TakeSnapshot, _: &mut Self::Context) {
         if self.installing {
             let result = Err("a snapshot of the leader's is being installed".to_owned());
-            let _ = self.spec.taken.tell(SnapshotTaken { result });
+            let _ = self.spec.taken.tell(SnapshotTaken { life, result });
         } else {
-            self.take_snapshot();
+            self.take_snapshot(life);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::clock::NodeClock;
-use super::snapshots::{ChunkRead, ChunkStored, SnapshotDesk};
+use super::snapshots::{ChunkRead, ChunkStored, Schedule, SnapshotDesk};
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition, NodeId};
 use crate::logic::raft::entry::SnapshotMark;
@@ -56,8 +56,10 @@ pub struct RaftPeerSpec {
     pub persisted: Port<Persisted>,
     /// Snapshots on their way in and out.
     pub snapshots: SnapshotDesk,
-    /// Take a snapshot when the log has grown by so many bytes since the last, and by as many as the state has.
+    /// Take a snapshot when the log has grown by so many bytes since the last, and by as many as the state has...
     pub snapshot_after_bytes: u64,
+    /// ...or by so many, however large the state: well below what the core keeps in memory before it refuses proposals.
+    pub snapshot_at_most_bytes: u64,
 }
 
 /// From the log's thread: the batch with that ticket is durable, or will never be.
@@ -80,12 +82,11 @@ pub struct RaftPeer {
     told: Duration,
     flushing: bool,
     last_accepted: Index,
-    log_bytes: u64,
-    snapshotting: bool,
+    schedule: Schedule,
     /// Whether old segments of the log are kept for this group alone.
     heavy: bool,
-    /// Size of the latest snapshot that was taken in this life.
-    snapshot_bytes: u64,
+    /// Up to where the stored log was given up because of that.
+    trimmed: Index,
     newest_snapshot: Option<SnapshotMark>,
     received: Option<SnapshotMark>,
 }
@@ -107,6 +108,7 @@ impl RaftPeer {
         log_bytes: u64,
     ) -> Self {
         let told = spec.clock.now();
+        let schedule = Schedule::new(spec.snapshot_after_bytes, spec.snapshot_at_most_bytes, log_bytes);
         RaftPeer {
             spec,
             life,
@@ -114,10 +116,9 @@ impl RaftPeer {
             told,
             flushing: false,
             last_accepted: 0,
-            log_bytes,
-            snapshotting: false,
+            schedule,
             heavy: false,
-            snapshot_bytes: 0,
+            trimmed: 0,
             newest_snapshot,
             received: None,
         }
@@ -206,10 +207,10 @@ impl RaftPeer {
             batch.reset = Some(meta.last);
             batch.snapshot = Some(mark.clone());
             self.newest_snapshot = Some(mark);
-            self.log_bytes = 0;
+            self.schedule.replaced();
         }
         batch.hard_state = hard_state;
-        self.log_bytes += entries.iter().map(|entry| entry.cost() as u64).sum::<u64>();
+        self.schedule.grown(entries.iter().map(|entry| entry.cost() as u64).sum());
         batch.entries = entries;
         self.submit(batch, ticket);
     }
@@ -247,16 +248,29 @@ impl RaftPeer {
     }
 
     fn consider_snapshot(&mut self) {
-        // As much log as there is state: so snapshots at most double what is written, however large the state.
-        let worth_it = self.log_bytes > 0 && self.log_bytes >= self.snapshot_bytes;
-        let due = self.log_bytes >= self.spec.snapshot_after_bytes || self.heavy;
-        if !self.snapshotting && worth_it && due {
-            self.snapshotting = self.spec.take_snapshot.tell(TakeSnapshot).is_ok();
+        if self.heavy {
+            self.trim();
+        }
+        let pinned = self.heavy.then(|| self.spec.wal.disk_bytes());
+        if self.schedule.is_due(self.told, pinned)
+            && self.spec.take_snapshot.tell(TakeSnapshot { life: self.life }).is_ok()
+        {
+            self.schedule.begin();
+        }
+    }
+
+    /// Gives up the stored log behind the newest snapshot, which is otherwise kept for followers that are a little
+    /// late: old segments are not worth that, and memory has it still.
+    fn trim(&mut self) {
+        let newest = self.newest_snapshot.as_ref().map(|mark| mark.meta.last);
+        if let Some(last) = newest.filter(|last| last.index > self.trimmed) {
+            self.trimmed = last.index;
+            self.compact(last);
         }
     }
 
     fn snapshot_taken(&mut self, TakenSnapshot { mark, bytes }: TakenSnapshot, ctx: &mut Context<Self>) {
-        self.snapshot_bytes = bytes;
+        self.schedule.taken(bytes);
         let position = mark.meta.last;
         if self.newest_snapshot.as_ref().is_some_and(|newest| newest.meta.last.index >= position.index) {
             // One that came from the leader meanwhile is newer.
@@ -275,7 +289,6 @@ impl RaftPeer {
             }),
         );
         self.newest_snapshot = Some(mark);
-        self.log_bytes = 0;
         self.feed(Input::SnapshotTaken { position }, ctx);
     }
 
@@ -422,12 +435,14 @@ impl Handler<SnapshotTaken> for RaftPeer {
     type Result = ();
 
     fn handle(&mut self, taken: SnapshotTaken, ctx: &mut Self::Context) {
-        self.snapshotting = false;
+        if taken.life != self.life {
+            // The log that it is to be marked in may lack what it holds.
+            return;
+        }
         match taken.result {
             Ok(taken) => self.snapshot_taken(taken, ctx),
             Err(error) => {
-                // Try again after as much log again, rather than at once.
-                self.log_bytes = 0;
+                self.schedule.failed(self.told);
                 tracing::warn!(group = %self.spec.group, error, "no snapshot was taken");
             }
         }
