@@ -88,6 +88,7 @@ pub struct RaftPeer {
     /// Up to where the stored log was given up because of that.
     trimmed: Index,
     newest_snapshot: Option<SnapshotMark>,
+    previous_snapshot: Option<SnapshotMark>,
     received: Option<SnapshotMark>,
 }
 
@@ -120,6 +121,7 @@ impl RaftPeer {
             heavy: false,
             trimmed: 0,
             newest_snapshot,
+            previous_snapshot: None,
             received: None,
         }
     }
@@ -184,7 +186,7 @@ impl RaftPeer {
             let _ = self.spec.committed.tell(Committed { entries: committed, report });
         }
         for wanted in snapshot_wanted {
-            self.spec.snapshots.read(self.life, wanted, self.newest_snapshot.clone());
+            self.spec.snapshots.read(self.life, wanted, self.snapshot_at(wanted.snapshot));
         }
         if let Some(position) = compact {
             self.compact(position);
@@ -202,11 +204,13 @@ impl RaftPeer {
         let Persist { ticket, snapshot, hard_state, entries } = persist;
         let mut batch = Batch::new(self.spec.group);
         if let Some(meta) = snapshot {
-            let mark = self.received.take().filter(|mark| mark.meta == meta);
-            let mark = mark.expect("the core installs only the snapshot whose last chunk was stored");
+            let received = self.received.take();
+            // Without one just received it is that of the start, which the stored log does not fit.
+            let mark = received.or_else(|| self.newest_snapshot.clone()).filter(|mark| mark.meta == meta);
+            let mark = mark.expect("the core installs the snapshot just received, or that of its start");
             batch.reset = Some(meta.last);
             batch.snapshot = Some(mark.clone());
-            self.newest_snapshot = Some(mark);
+            self.supersede(mark);
             self.schedule.replaced();
         }
         batch.hard_state = hard_state;
@@ -269,6 +273,18 @@ impl RaftPeer {
         }
     }
 
+    fn supersede(&mut self, newest: SnapshotMark) {
+        if self.newest_snapshot.as_ref() != Some(&newest) {
+            self.previous_snapshot = self.newest_snapshot.replace(newest);
+        }
+    }
+
+    /// The snapshot at this position, if it is the newest or the one before, which a follower may still be receiving.
+    fn snapshot_at(&self, last: LogPosition) -> Option<SnapshotMark> {
+        let kept = [&self.newest_snapshot, &self.previous_snapshot];
+        kept.into_iter().flatten().find(|mark| mark.meta.last == last).cloned()
+    }
+
     fn snapshot_taken(&mut self, TakenSnapshot { mark, bytes }: TakenSnapshot, ctx: &mut Context<Self>) {
         self.schedule.taken(bytes);
         let position = mark.meta.last;
@@ -288,7 +304,7 @@ impl RaftPeer {
                 }
             }),
         );
-        self.newest_snapshot = Some(mark);
+        self.supersede(mark);
         self.feed(Input::SnapshotTaken { position }, ctx);
     }
 

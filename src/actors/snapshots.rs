@@ -63,18 +63,18 @@ impl SnapshotDesk {
         SnapshotDesk { store, thread, read, stored, open: Arc::default() }
     }
 
-    /// Reads a chunk of the snapshot `newest` for a follower.
-    pub(crate) fn read(&self, life: u64, wanted: ChunkWanted, newest: Option<SnapshotMark>) {
+    /// Reads a chunk of a snapshot for a follower; `None`: it is not kept any more.
+    pub(crate) fn read(&self, life: u64, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) {
         let desk = self.clone();
         self.thread.run(move || {
-            let input = desk.read_now(wanted, newest);
+            let input = desk.read_now(wanted, snapshot);
             let _ = desk.read.tell(ChunkRead { life, input });
         });
     }
 
-    fn read_now(&self, wanted: ChunkWanted, newest: Option<SnapshotMark>) -> Input {
+    fn read_now(&self, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) -> Input {
         let unavailable = Input::ChunkUnavailable { to: wanted.to, snapshot: wanted.snapshot };
-        let Some(mark) = newest.filter(|mark| mark.meta.last == wanted.snapshot) else {
+        let Some(mark) = snapshot.filter(|mark| mark.meta.last == wanted.snapshot) else {
             return unavailable;
         };
         match self.read_chunk(&mark, wanted.number) {
