@@ -81,6 +81,8 @@ pub struct RaftPeer {
     core: Raft,
     told: Duration,
     flushing: bool,
+    /// What the KV server is to be told of.
+    untold: Option<Leadership>,
     last_accepted: Index,
     schedule: Schedule,
     /// Whether old segments of the log are kept for this group alone.
@@ -116,6 +118,7 @@ impl RaftPeer {
             core,
             told,
             flushing: false,
+            untold: None,
             last_accepted: 0,
             schedule,
             heavy: false,
@@ -127,19 +130,25 @@ impl RaftPeer {
     }
 
     fn feed(&mut self, input: Input, ctx: &mut Context<Self>) {
-        self.core.step(input);
         if !self.flushing {
             self.flushing = true;
+            // A batch begins with the time, so that timers count from when it came.
+            self.tick();
             ctx.notify(Flush);
         }
+        self.core.step(input);
+    }
+
+    fn tick(&mut self) {
+        let now = self.spec.clock.now();
+        self.core.step(Input::Tick { elapsed: now.saturating_sub(self.told) });
+        self.told = now;
     }
 
     /// Tells the core the time, and performs what it wants done by now.
     fn flush(&mut self) {
         self.flushing = false;
-        let now = self.spec.clock.now();
-        self.core.step(Input::Tick { elapsed: now.saturating_sub(self.told) });
-        self.told = now;
+        self.tick();
         let output = self.core.ready();
         self.perform(output);
         self.consider_snapshot();
@@ -196,7 +205,13 @@ impl RaftPeer {
                 leader = change.leader.map(|node| node.0), "role changed");
             let leadership =
                 Leadership { leads: change.role == Role::Leader, term: change.term, leader: change.leader };
-            let _ = self.spec.role.tell(RoleChanged(leadership));
+            self.untold = Some(leadership);
+        }
+        // The KV server starts last, so it may not be there yet; but without this it would serve nobody.
+        if let Some(leadership) = self.untold
+            && self.spec.role.tell(RoleChanged(leadership)).is_ok()
+        {
+            self.untold = None;
         }
     }
 
