@@ -87,7 +87,8 @@ pub struct Applier {
     report_upto: Index,
     waiting: BTreeMap<Index, Vec<Queries>>,
     applying: bool,
-    installing: bool,
+    /// Snapshots of the leader's that are being read; entries go on behind the last of them.
+    installing: usize,
 }
 
 /// To itself: the store that a snapshot of the leader's was read into.
@@ -105,14 +106,14 @@ impl Applier {
             report_upto: 0,
             waiting: BTreeMap::new(),
             applying: false,
-            installing: false,
+            installing: 0,
         }
     }
 
     /// Applies a slice of the queue, reports it, and comes back for the rest after the other actors.
     fn apply_slice(&mut self, ctx: &mut Context<Self>) {
         self.applying = false;
-        if self.installing {
+        if self.installing > 0 {
             return;
         }
         let mut outcomes = Vec::new();
@@ -221,7 +222,7 @@ impl Applier {
 
     /// Reads a snapshot of the leader's on another thread; meanwhile nothing is applied or answered.
     fn install(&mut self, snapshot: SnapshotMark, ctx: &mut Context<Self>) {
-        self.installing = true;
+        self.installing += 1;
         let (group, store) = (self.spec.group, self.spec.store.clone());
         let me = ctx.address();
         self.spec.writer.run(move || {
@@ -256,7 +257,7 @@ impl Handler<Queries> for Applier {
     type Result = ();
 
     fn handle(&mut self, queries: Queries, _: &mut Self::Context) {
-        if queries.index <= self.state.last.index && !self.installing {
+        if queries.index <= self.state.last.index && self.installing == 0 {
             self.answer(queries);
         } else {
             self.waiting.entry(queries.index).or_default().push(queries);
@@ -268,7 +269,7 @@ impl Handler<TakeSnapshot> for Applier {
     type Result = ();
 
     fn handle(&mut self, TakeSnapshot { life }: TakeSnapshot, _: &mut Self::Context) {
-        if self.installing {
+        if self.installing > 0 {
             let result = Err("a snapshot of the leader's is being installed".to_owned());
             let _ = self.spec.taken.tell(SnapshotTaken { life, result });
         } else {
@@ -289,14 +290,16 @@ impl Handler<Installed> for Applier {
     type Result = ();
 
     fn handle(&mut self, installed: Installed, ctx: &mut Self::Context) {
+        self.installing -= 1;
         match installed.0 {
             Ok(state) => {
-                self.installing = false;
                 let before = std::mem::replace(&mut self.state, state);
                 // A large store takes a while to drop.
                 self.spec.writer.run(move || drop(before));
                 self.apply_slice(ctx);
             }
+            // A later one has replaced it, and perhaps its file.
+            Err(_) if self.installing > 0 => {}
             // The file was verified when it was received. Whatever it is, this life cannot go on without it.
             Err(error) => panic!("an installed snapshot cannot be read: {error}"),
         }
@@ -314,5 +317,108 @@ impl Handler<ObserveApplier> for Applier {
             time_ms: machine.time_ms(),
             hash: machine.hash().to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::kv::command::{Change, Command, Expect, Lifetime, LogCommand, Query};
+    use crate::storage::SimDisk;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    /// Plays the KV server and the Raft peer: notes what it is told.
+    #[derive(Default)]
+    struct Others {
+        upto: Index,
+        answered: Vec<usize>,
+    }
+
+    impl Actor for Others {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Applied> for Others {
+        type Result = ();
+        fn handle(&mut self, applied: Applied, _: &mut Self::Context) {
+            self.upto = applied.upto.index;
+        }
+    }
+
+    impl Handler<Answers> for Others {
+        type Result = ();
+        fn handle(&mut self, answers: Answers, _: &mut Self::Context) {
+            self.answered.push(answers.outcomes.len());
+        }
+    }
+
+    impl Handler<SnapshotTaken> for Others {
+        type Result = ();
+        fn handle(&mut self, _: SnapshotTaken, _: &mut Self::Context) {}
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "(Index, Vec<usize>)")]
+    struct Heard;
+
+    impl Handler<Heard> for Others {
+        type Result = MessageResult<Heard>;
+        fn handle(&mut self, _: Heard, _: &mut Self::Context) -> Self::Result {
+            MessageResult((self.upto, self.answered.clone()))
+        }
+    }
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn put(index: Index) -> Entry {
+        let (key, value) = (Bytes::from(format!("{index:08}")), Bytes::from_static(b"v"));
+        let change = Change::Put { key, value, expect: Expect::Any, lifetime: Lifetime::Forever };
+        let command = LogCommand { time_ms: 0, stamp: None, command: Command::Change(change) };
+        Entry { index, term: 1, payload: Payload::Command(command.encode()) }
+    }
+
+    fn rig() -> (Applier, Addr<Others>) {
+        let store = SnapshotStore::open(Arc::new(SimDisk::new(1)), None).expect("an empty disk");
+        let others = Others::default().start();
+        let spec = ApplierSpec {
+            group: GROUP,
+            applied: others.clone().recipient().into(),
+            answers: others.clone().recipient().into(),
+            taken: others.clone().recipient().into(),
+            store: store.clone(),
+            writer: Background::start("test").expect("a thread"),
+            chunk_bytes: 1000,
+        };
+        let state = Restored::read(GROUP, &store, None, Membership::default()).expect("the empty store");
+        (Applier::new(spec, state), others)
+    }
+
+    /// A snapshot of a store to which so many entries were applied.
+    fn snapshot(store: &SnapshotStore, entries: Index) -> SnapshotMark {
+        let mut machine = Machine::new(GROUP);
+        (1..=entries).for_each(|index| machine.skip(index));
+        let last = LogPosition { index: entries, term: 1 };
+        let meta = SnapshotMeta { group: GROUP, last, membership: Membership::default() };
+        let mut writer = store.create(meta).expect("room");
+        machine.freeze().chunks(1000).for_each(|chunk| writer.push(&chunk).expect("room"));
+        writer.finish().expect("room")
+    }
+
+    #[test]
+    fn a_second_snapshot_may_come_while_the_first_is_being_read() {
+        System::new().block_on(async {
+            let (applier, others) = rig();
+            let store = applier.spec.store.clone();
+            let applier = applier.start();
+            for index in [100, 200] {
+                applier.do_send(Install { snapshot: snapshot(&store, index) });
+            }
+            applier.do_send(Committed { entries: vec![put(201)], report: false });
+            while others.send(Heard).await.expect("it runs").0 < 201 {
+                assert!(applier.connected(), "the applier panicked");
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }
