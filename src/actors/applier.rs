@@ -8,7 +8,7 @@ use actix::prelude::*;
 use super::background::Background;
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Outcome, Reply};
+use crate::logic::kv::command::{Outcome, Query, Reply};
 use crate::logic::kv::{Machine, Restorer};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
@@ -20,6 +20,9 @@ use crate::storage::{SnapshotStore, StorageError};
 
 /// Entries applied before other actors of the thread get their turn: a restart may bring hundreds of thousands.
 const APPLY_SLICE: usize = 1024;
+
+/// Pairs read before other actors of the thread get their turn: a client may ask for many long ranges at once.
+const ANSWER_SLICE: usize = 16_384;
 
 /// What an applier is given.
 #[derive(Clone)]
@@ -86,6 +89,10 @@ pub struct Applier {
     queue: VecDeque<Entry>,
     report_upto: Index,
     waiting: BTreeMap<Index, Vec<Queries>>,
+    /// Questions whose index is applied: who asked, and what is not answered yet.
+    due: VecDeque<(u64, std::vec::IntoIter<Query>)>,
+    /// Whether it comes back for the rest.
+    answering: bool,
     applying: bool,
     /// Snapshots of the leader's that are being read; entries go on behind the last of them.
     installing: usize,
@@ -105,6 +112,8 @@ impl Applier {
             queue: VecDeque::new(),
             report_upto: 0,
             waiting: BTreeMap::new(),
+            due: VecDeque::new(),
+            answering: false,
             applying: false,
             installing: 0,
         }
@@ -132,7 +141,7 @@ impl Applier {
             }
         }
         self.report(outcomes);
-        self.answer_due();
+        self.take_due(ctx);
         if !self.queue.is_empty() {
             self.continue_later(ctx);
         }
@@ -176,20 +185,46 @@ impl Applier {
         let _ = self.spec.applied.tell(applied);
     }
 
-    fn answer_due(&mut self) {
+    fn take_due(&mut self, ctx: &mut Context<Self>) {
         while let Some(first) = self.waiting.first_entry() {
             if *first.key() > self.state.last.index {
                 break;
             }
-            for queries in first.remove() {
-                self.answer(queries);
+            for Queries { id, queries, .. } in first.remove() {
+                self.due.push_back((id, queries.into_iter()));
             }
+        }
+        if !self.answering {
+            self.answer_slice(ctx);
         }
     }
 
-    fn answer(&self, queries: Queries) {
-        let outcomes = queries.queries.iter().map(|query| self.state.machine.query(query)).collect();
-        let _ = self.spec.answers.tell(Answers { id: queries.id, outcomes });
+    /// Answers a slice of what is due, and comes back for the rest after the other actors.
+    fn answer_slice(&mut self, ctx: &mut Context<Self>) {
+        self.answering = false;
+        let mut read = 0;
+        while read < ANSWER_SLICE
+            && let Some((id, queries)) = self.due.front_mut()
+        {
+            let mut outcomes = Vec::with_capacity(queries.len());
+            while read < ANSWER_SLICE
+                && let Some(query) = queries.next()
+            {
+                let outcome = self.state.machine.query(&query);
+                read += if let Ok(Reply::Pairs { pairs, .. }) = &outcome { 1 + pairs.len() } else { 1 };
+                outcomes.push(outcome);
+            }
+            let (id, done) = (*id, queries.len() == 0);
+            let _ = self.spec.answers.tell(Answers { id, outcomes });
+            if done {
+                self.due.pop_front();
+            }
+        }
+        if !self.due.is_empty() {
+            self.answering = true;
+            let turn = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(turn.map(|(), applier, ctx| applier.answer_slice(ctx)));
+        }
     }
 
     /// Freezes the store, which costs next to nothing, and writes the frozen copy on another thread.
@@ -256,11 +291,10 @@ impl Handler<Committed> for Applier {
 impl Handler<Queries> for Applier {
     type Result = ();
 
-    fn handle(&mut self, queries: Queries, _: &mut Self::Context) {
-        if queries.index <= self.state.last.index && self.installing == 0 {
-            self.answer(queries);
-        } else {
-            self.waiting.entry(queries.index).or_default().push(queries);
+    fn handle(&mut self, queries: Queries, ctx: &mut Self::Context) {
+        self.waiting.entry(queries.index).or_default().push(queries);
+        if self.installing == 0 {
+            self.take_due(ctx);
         }
     }
 }
@@ -323,7 +357,7 @@ impl Handler<ObserveApplier> for Applier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::kv::command::{Change, Command, Expect, Lifetime, LogCommand, Query};
+    use crate::logic::kv::command::{Change, Command, Expect, Lifetime, LogCommand};
     use crate::storage::SimDisk;
     use bytes::Bytes;
     use std::sync::Arc;
@@ -416,6 +450,28 @@ mod tests {
             }
             applier.do_send(Committed { entries: vec![put(201)], report: false });
             while others.send(Heard).await.expect("it runs").0 < 201 {
+                assert!(applier.connected(), "the applier panicked");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn long_ranges_are_answered_in_slices() {
+        const KEYS: u64 = 10_000;
+        System::new().block_on(async {
+            let (applier, others) = rig();
+            let applier = applier.start();
+            applier.do_send(Committed { entries: (1..=KEYS).map(put).collect(), report: false });
+            let (prefix, after) = (Bytes::new(), None);
+            let all = Query::Prefix { prefix, after, max_keys: 0, max_bytes: 0, keys_only: true };
+            applier.do_send(Queries { id: 7, index: KEYS, queries: vec![all; 5] });
+            loop {
+                let answered = others.send(Heard).await.expect("it runs").1;
+                assert!(answered.iter().all(|count| *count <= 2), "{answered:?}");
+                if answered.iter().sum::<usize>() == 5 {
+                    break;
+                }
                 assert!(applier.connected(), "the applier panicked");
                 tokio::task::yield_now().await;
             }

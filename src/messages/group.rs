@@ -166,7 +166,7 @@ pub struct Queries {
     pub queries: Vec<Query>,
 }
 
-/// Applier to KV server.
+/// Applier to KV server: the next answers to a batch of questions. A long batch is answered in several parts.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Answers {
