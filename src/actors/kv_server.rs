@@ -311,7 +311,7 @@ impl Handler<Incoming> for KvServer {
     type Result = ();
 
     fn handle(&mut self, mut incoming: Incoming, ctx: &mut Self::Context) {
-        for ask in std::mem::take(&mut incoming.0) {
+        while let Some(ask) = incoming.take() {
             self.take_in(ask);
         }
         self.flush_later(ctx);

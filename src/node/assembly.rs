@@ -182,7 +182,7 @@ impl Parts<'_> {
         let admin = Slot::new("admin");
         let incoming: Port<Incoming> = admin.port();
         self.router.register_admin(Arc::new(move |asks| {
-            let _ = incoming.tell(Incoming(asks));
+            let _ = incoming.tell(Incoming(asks.into()));
             Ok(())
         }));
         let directory = self.config.data_dir(self.id);
@@ -210,7 +210,7 @@ impl Parts<'_> {
         self.router.register_kv(
             group,
             Arc::new(move |asks| {
-                let _ = incoming.tell(Incoming(asks));
+                let _ = incoming.tell(Incoming(asks.into()));
                 Ok(())
             }),
         );
