@@ -158,7 +158,8 @@ async fn a_leader_that_is_cut_off_answers_no_linearizable_read() {
                     assert!(matches!(read, Err(Error::Timeout { .. })), "{text}: {read:?}");
                 }
             }
-            let stale = stranded.get_from(old, "k").await.expect("it still has what it had").expect("the key");
+            let stale =
+                stranded.get_from(old, "k").await.expect("it still has what it had").expect("the key");
             assert_eq!(&stale.value[..], b"old");
             // Of another key: it may still take effect once the network is healed.
             let lost = stranded.put("of the old leader", "?").await;

@@ -74,7 +74,14 @@ impl Admin {
 
     fn take_in(&self, ask: Ask, ctx: &mut Context<Self>) {
         let group = ask.request.group;
-        let caller = Caller::new(ask.reply, ask.request.id, Kind::Read);
+        // An order may have been carried out before its caller is dropped; a question may simply be asked again.
+        let kind = match &ask.request.body {
+            RequestBody::Admin(AdminRequest::TransferLeader { .. } | AdminRequest::Chaos(_)) => {
+                Kind::Stateless
+            }
+            _ => Kind::Read,
+        };
+        let caller = Caller::new(ask.reply, ask.request.id, kind);
         let RequestBody::Admin(request) = ask.request.body else {
             return caller.answer(Err(ServerError::Invalid("not for the node itself".into())));
         };
@@ -227,7 +234,7 @@ impl Handler<Incoming> for Admin {
     type Result = ();
 
     fn handle(&mut self, mut incoming: Incoming, ctx: &mut Self::Context) {
-        for ask in std::mem::take(&mut incoming.0) {
+        while let Some(ask) = incoming.take() {
             self.take_in(ask, ctx);
         }
     }

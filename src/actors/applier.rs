@@ -1,13 +1,14 @@
 //! The applier of a group: the replicated store, and the questions to it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::prelude::*;
 
 use super::background::Background;
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Outcome, Reply};
+use crate::logic::kv::command::{Outcome, Query, Reply};
 use crate::logic::kv::{Machine, Restorer};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
@@ -19,6 +20,9 @@ use crate::storage::{SnapshotStore, StorageError};
 
 /// Entries applied before other actors of the thread get their turn: a restart may bring hundreds of thousands.
 const APPLY_SLICE: usize = 1024;
+
+/// Pairs read before other actors of the thread get their turn: a client may ask for many long ranges at once.
+const ANSWER_SLICE: usize = 16_384;
 
 /// What an applier is given.
 #[derive(Clone)]
@@ -85,8 +89,13 @@ pub struct Applier {
     queue: VecDeque<Entry>,
     report_upto: Index,
     waiting: BTreeMap<Index, Vec<Queries>>,
+    /// Questions whose index is applied: who asked, and what is not answered yet.
+    due: VecDeque<(u64, std::vec::IntoIter<Query>)>,
+    /// Whether it comes back for the rest.
+    answering: bool,
     applying: bool,
-    installing: bool,
+    /// Snapshots of the leader's that are being read; entries go on behind the last of them.
+    installing: usize,
 }
 
 /// To itself: the store that a snapshot of the leader's was read into.
@@ -103,15 +112,17 @@ impl Applier {
             queue: VecDeque::new(),
             report_upto: 0,
             waiting: BTreeMap::new(),
+            due: VecDeque::new(),
+            answering: false,
             applying: false,
-            installing: false,
+            installing: 0,
         }
     }
 
     /// Applies a slice of the queue, reports it, and comes back for the rest after the other actors.
     fn apply_slice(&mut self, ctx: &mut Context<Self>) {
         self.applying = false;
-        if self.installing {
+        if self.installing > 0 {
             return;
         }
         let mut outcomes = Vec::new();
@@ -130,7 +141,7 @@ impl Applier {
             }
         }
         self.report(outcomes);
-        self.answer_due();
+        self.take_due(ctx);
         if !self.queue.is_empty() {
             self.continue_later(ctx);
         }
@@ -174,24 +185,50 @@ impl Applier {
         let _ = self.spec.applied.tell(applied);
     }
 
-    fn answer_due(&mut self) {
+    fn take_due(&mut self, ctx: &mut Context<Self>) {
         while let Some(first) = self.waiting.first_entry() {
             if *first.key() > self.state.last.index {
                 break;
             }
-            for queries in first.remove() {
-                self.answer(queries);
+            for Queries { id, queries, .. } in first.remove() {
+                self.due.push_back((id, queries.into_iter()));
             }
+        }
+        if !self.answering {
+            self.answer_slice(ctx);
         }
     }
 
-    fn answer(&self, queries: Queries) {
-        let outcomes = queries.queries.iter().map(|query| self.state.machine.query(query)).collect();
-        let _ = self.spec.answers.tell(Answers { id: queries.id, outcomes });
+    /// Answers a slice of what is due, and comes back for the rest after the other actors.
+    fn answer_slice(&mut self, ctx: &mut Context<Self>) {
+        self.answering = false;
+        let mut read = 0;
+        while read < ANSWER_SLICE
+            && let Some((id, queries)) = self.due.front_mut()
+        {
+            let mut outcomes = Vec::with_capacity(queries.len());
+            while read < ANSWER_SLICE
+                && let Some(query) = queries.next()
+            {
+                let outcome = self.state.machine.query(&query);
+                read += if let Ok(Reply::Pairs { pairs, .. }) = &outcome { 1 + pairs.len() } else { 1 };
+                outcomes.push(outcome);
+            }
+            let (id, done) = (*id, queries.len() == 0);
+            let _ = self.spec.answers.tell(Answers { id, outcomes });
+            if done {
+                self.due.pop_front();
+            }
+        }
+        if !self.due.is_empty() {
+            self.answering = true;
+            let turn = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(turn.map(|(), applier, ctx| applier.answer_slice(ctx)));
+        }
     }
 
     /// Freezes the store, which costs next to nothing, and writes the frozen copy on another thread.
-    fn take_snapshot(&self) {
+    fn take_snapshot(&self, life: u64) {
         let frozen = self.state.machine.freeze();
         let meta = SnapshotMeta {
             group: self.spec.group,
@@ -210,14 +247,17 @@ impl Applier {
                 }
                 Ok(TakenSnapshot { mark: writer.finish()?, bytes })
             };
-            let result = write().map_err(|error| error.to_string());
-            let _ = taken.tell(SnapshotTaken { result });
+            // Whatever happens, the Raft peer must hear of it: until then it asks for no other.
+            let result = catch_unwind(AssertUnwindSafe(write))
+                .map_err(|_| "writing it panicked".to_owned())
+                .and_then(|result| result.map_err(|error| error.to_string()));
+            let _ = taken.tell(SnapshotTaken { life, result });
         });
     }
 
     /// Reads a snapshot of the leader's on another thread; meanwhile nothing is applied or answered.
     fn install(&mut self, snapshot: SnapshotMark, ctx: &mut Context<Self>) {
-        self.installing = true;
+        self.installing += 1;
         let (group, store) = (self.spec.group, self.spec.store.clone());
         let me = ctx.address();
         self.spec.writer.run(move || {
@@ -251,11 +291,10 @@ impl Handler<Committed> for Applier {
 impl Handler<Queries> for Applier {
     type Result = ();
 
-    fn handle(&mut self, queries: Queries, _: &mut Self::Context) {
-        if queries.index <= self.state.last.index && !self.installing {
-            self.answer(queries);
-        } else {
-            self.waiting.entry(queries.index).or_default().push(queries);
+    fn handle(&mut self, queries: Queries, ctx: &mut Self::Context) {
+        self.waiting.entry(queries.index).or_default().push(queries);
+        if self.installing == 0 {
+            self.take_due(ctx);
         }
     }
 }
@@ -263,12 +302,12 @@ impl Handler<Queries> for Applier {
 impl Handler<TakeSnapshot> for Applier {
     type Result = ();
 
-    fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) {
-        if self.installing {
+    fn handle(&mut self, TakeSnapshot { life }: TakeSnapshot, _: &mut Self::Context) {
+        if self.installing > 0 {
             let result = Err("a snapshot of the leader's is being installed".to_owned());
-            let _ = self.spec.taken.tell(SnapshotTaken { result });
+            let _ = self.spec.taken.tell(SnapshotTaken { life, result });
         } else {
-            self.take_snapshot();
+            self.take_snapshot(life);
         }
     }
 }
@@ -285,14 +324,16 @@ impl Handler<Installed> for Applier {
     type Result = ();
 
     fn handle(&mut self, installed: Installed, ctx: &mut Self::Context) {
+        self.installing -= 1;
         match installed.0 {
             Ok(state) => {
-                self.installing = false;
                 let before = std::mem::replace(&mut self.state, state);
                 // A large store takes a while to drop.
                 self.spec.writer.run(move || drop(before));
                 self.apply_slice(ctx);
             }
+            // A later one has replaced it, and perhaps its file.
+            Err(_) if self.installing > 0 => {}
             // The file was verified when it was received. Whatever it is, this life cannot go on without it.
             Err(error) => panic!("an installed snapshot cannot be read: {error}"),
         }
@@ -310,5 +351,130 @@ impl Handler<ObserveApplier> for Applier {
             time_ms: machine.time_ms(),
             hash: machine.hash().to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::kv::command::{Change, Command, Expect, Lifetime, LogCommand};
+    use crate::storage::SimDisk;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    /// Plays the KV server and the Raft peer: notes what it is told.
+    #[derive(Default)]
+    struct Others {
+        upto: Index,
+        answered: Vec<usize>,
+    }
+
+    impl Actor for Others {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Applied> for Others {
+        type Result = ();
+        fn handle(&mut self, applied: Applied, _: &mut Self::Context) {
+            self.upto = applied.upto.index;
+        }
+    }
+
+    impl Handler<Answers> for Others {
+        type Result = ();
+        fn handle(&mut self, answers: Answers, _: &mut Self::Context) {
+            self.answered.push(answers.outcomes.len());
+        }
+    }
+
+    impl Handler<SnapshotTaken> for Others {
+        type Result = ();
+        fn handle(&mut self, _: SnapshotTaken, _: &mut Self::Context) {}
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "(Index, Vec<usize>)")]
+    struct Heard;
+
+    impl Handler<Heard> for Others {
+        type Result = MessageResult<Heard>;
+        fn handle(&mut self, _: Heard, _: &mut Self::Context) -> Self::Result {
+            MessageResult((self.upto, self.answered.clone()))
+        }
+    }
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn put(index: Index) -> Entry {
+        let (key, value) = (Bytes::from(format!("{index:08}")), Bytes::from_static(b"v"));
+        let change = Change::Put { key, value, expect: Expect::Any, lifetime: Lifetime::Forever };
+        let command = LogCommand { time_ms: 0, stamp: None, command: Command::Change(change) };
+        Entry { index, term: 1, payload: Payload::Command(command.encode()) }
+    }
+
+    fn rig() -> (Applier, Addr<Others>) {
+        let store = SnapshotStore::open(Arc::new(SimDisk::new(1)), None).expect("an empty disk");
+        let others = Others::default().start();
+        let spec = ApplierSpec {
+            group: GROUP,
+            applied: others.clone().recipient().into(),
+            answers: others.clone().recipient().into(),
+            taken: others.clone().recipient().into(),
+            store: store.clone(),
+            writer: Background::start("test").expect("a thread"),
+            chunk_bytes: 1000,
+        };
+        let state = Restored::read(GROUP, &store, None, Membership::default()).expect("the empty store");
+        (Applier::new(spec, state), others)
+    }
+
+    /// A snapshot of a store to which so many entries were applied.
+    fn snapshot(store: &SnapshotStore, entries: Index) -> SnapshotMark {
+        let mut machine = Machine::new(GROUP);
+        (1..=entries).for_each(|index| machine.skip(index));
+        let last = LogPosition { index: entries, term: 1 };
+        let meta = SnapshotMeta { group: GROUP, last, membership: Membership::default() };
+        let mut writer = store.create(meta).expect("room");
+        machine.freeze().chunks(1000).for_each(|chunk| writer.push(&chunk).expect("room"));
+        writer.finish().expect("room")
+    }
+
+    #[test]
+    fn a_second_snapshot_may_come_while_the_first_is_being_read() {
+        System::new().block_on(async {
+            let (applier, others) = rig();
+            let store = applier.spec.store.clone();
+            let applier = applier.start();
+            for index in [100, 200] {
+                applier.do_send(Install { snapshot: snapshot(&store, index) });
+            }
+            applier.do_send(Committed { entries: vec![put(201)], report: false });
+            while others.send(Heard).await.expect("it runs").0 < 201 {
+                assert!(applier.connected(), "the applier panicked");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn long_ranges_are_answered_in_slices() {
+        const KEYS: u64 = 10_000;
+        System::new().block_on(async {
+            let (applier, others) = rig();
+            let applier = applier.start();
+            applier.do_send(Committed { entries: (1..=KEYS).map(put).collect(), report: false });
+            let (prefix, after) = (Bytes::new(), None);
+            let all = Query::Prefix { prefix, after, max_keys: 0, max_bytes: 0, keys_only: true };
+            applier.do_send(Queries { id: 7, index: KEYS, queries: vec![all; 5] });
+            loop {
+                let answered = others.send(Heard).await.expect("it runs").1;
+                assert!(answered.iter().all(|count| *count <= 2), "{answered:?}");
+                if answered.iter().sum::<usize>() == 5 {
+                    break;
+                }
+                assert!(applier.connected(), "the applier panicked");
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }

@@ -1,5 +1,7 @@
 //! Requests of clients on their way in, and those who wait for an answer.
 
+use std::collections::VecDeque;
+
 use actix::Message;
 
 use crate::messages::client::{Answer, Response, ServerError};
@@ -12,7 +14,14 @@ use crate::net::router::Ask;
 /// leader": it was surely not executed, and the client goes on at once instead of waiting for a timeout.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Incoming(pub Vec<Ask>);
+pub struct Incoming(pub VecDeque<Ask>);
+
+impl Incoming {
+    /// Takes the next request out; the rest stays answered for, should handling it panic.
+    pub(crate) fn take(&mut self) -> Option<Ask> {
+        self.0.pop_front()
+    }
+}
 
 impl Drop for Incoming {
     fn drop(&mut self) {

@@ -63,7 +63,8 @@ pub struct KvServer {
     stale: ReadBatch,
     next_batch: u64,
     at_barrier: BTreeMap<u64, ReadBatch>,
-    at_applier: BTreeMap<u64, Vec<Caller>>,
+    /// Those of a batch who are not answered yet.
+    at_applier: BTreeMap<u64, std::vec::IntoIter<Caller>>,
     reading: usize,
     flushing: bool,
 }
@@ -227,7 +228,7 @@ impl KvServer {
         }
         let id = self.next_batch();
         if self.spec.queries.tell(Queries { id, index, queries }).is_ok() {
-            self.at_applier.insert(id, callers);
+            self.at_applier.insert(id, callers.into_iter());
         } else {
             self.refuse_reads(callers, Refusal::NotLeader);
         }
@@ -310,7 +311,7 @@ impl Handler<Incoming> for KvServer {
     type Result = ();
 
     fn handle(&mut self, mut incoming: Incoming, ctx: &mut Self::Context) {
-        for ask in std::mem::take(&mut incoming.0) {
+        while let Some(ask) = incoming.take() {
             self.take_in(ask);
         }
         self.flush_later(ctx);
@@ -373,12 +374,16 @@ impl Handler<Answers> for KvServer {
     type Result = ();
 
     fn handle(&mut self, answers: Answers, _: &mut Self::Context) {
-        let Some(callers) = self.at_applier.remove(&answers.id) else {
+        let Some(callers) = self.at_applier.get_mut(&answers.id) else {
             return;
         };
-        self.reading -= callers.len();
-        for (caller, outcome) in callers.into_iter().zip(answers.outcomes) {
+        for outcome in answers.outcomes {
+            let caller = callers.next().expect("there is one answer to each question");
             caller.answer(to_result(outcome));
+            self.reading -= 1;
+        }
+        if callers.len() == 0 {
+            self.at_applier.remove(&answers.id);
         }
     }
 }
@@ -494,7 +499,7 @@ mod tests {
             });
             for (id, term) in [(1, 2), (2, 5)] {
                 let caller = Caller::new(reply.clone(), id, Kind::Stateless);
-                let proposal = server.pending.admit(caller, 1).expect("there is room");
+                let proposal = server.pending.admit(caller, 1).ok().expect("there is room");
                 let accepted = vec![(proposal, LogPosition { index: 100, term })];
                 server.take_verdicts(Verdicts { accepted, ..Default::default() });
             }

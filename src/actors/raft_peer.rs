@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::clock::NodeClock;
-use super::snapshots::SnapshotDesk;
+use super::snapshots::{Schedule, SnapshotDesk};
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition, NodeId};
 use crate::logic::raft::entry::SnapshotMark;
@@ -59,8 +59,10 @@ pub struct RaftPeerSpec {
     pub persisted: Port<Persisted>,
     /// Snapshots on their way in and out.
     pub snapshots: SnapshotDesk,
-    /// Take a snapshot when the log has grown by so many bytes since the last, and by as many as the state has.
+    /// Take a snapshot when the log has grown by so many bytes since the last, and by as many as the state has...
     pub snapshot_after_bytes: u64,
+    /// ...or by so many, however large the state: well below what the core keeps in memory before it refuses proposals.
+    pub snapshot_at_most_bytes: u64,
 }
 
 /// From the log's thread: the batch with that ticket is durable, or will never be.
@@ -82,14 +84,16 @@ pub struct RaftPeer {
     core: Raft,
     told: Duration,
     flushing: bool,
+    /// What the KV server is to be told of.
+    untold: Option<Leadership>,
     last_accepted: Index,
-    log_bytes: u64,
-    snapshotting: bool,
+    schedule: Schedule,
     /// Whether old segments of the log are kept for this group alone.
     heavy: bool,
-    /// Size of the latest snapshot that was taken in this life.
-    snapshot_bytes: u64,
+    /// Up to where the stored log was given up because of that.
+    trimmed: Index,
     newest_snapshot: Option<SnapshotMark>,
+    previous_snapshot: Option<SnapshotMark>,
     received: Option<SnapshotMark>,
 }
 
@@ -110,36 +114,44 @@ impl RaftPeer {
         log_bytes: u64,
     ) -> Self {
         let told = spec.clock.now();
+        let schedule = Schedule::new(spec.snapshot_after_bytes, spec.snapshot_at_most_bytes, log_bytes);
         RaftPeer {
             spec,
             life,
             core,
             told,
             flushing: false,
+            untold: None,
             last_accepted: 0,
-            log_bytes,
-            snapshotting: false,
+            schedule,
             heavy: false,
-            snapshot_bytes: 0,
+            trimmed: 0,
             newest_snapshot,
+            previous_snapshot: None,
             received: None,
         }
     }
 
     fn feed(&mut self, input: Input, ctx: &mut Context<Self>) {
-        self.core.step(input);
         if !self.flushing {
             self.flushing = true;
+            // A batch begins with the time, so that timers count from when it came.
+            self.tick();
             ctx.notify(Flush);
         }
+        self.core.step(input);
+    }
+
+    fn tick(&mut self) {
+        let now = self.spec.clock.now();
+        self.core.step(Input::Tick { elapsed: now.saturating_sub(self.told) });
+        self.told = now;
     }
 
     /// Tells the core the time, and performs what it wants done by now.
     fn flush(&mut self) {
         self.flushing = false;
-        let now = self.spec.clock.now();
-        self.core.step(Input::Tick { elapsed: now.saturating_sub(self.told) });
-        self.told = now;
+        self.tick();
         let output = self.core.ready();
         self.perform(output);
         self.consider_snapshot();
@@ -186,7 +198,7 @@ impl RaftPeer {
             let _ = self.spec.committed.tell(Committed { entries: committed, report });
         }
         for wanted in snapshot_wanted {
-            self.spec.snapshots.read(self.life, wanted, self.newest_snapshot.clone());
+            self.spec.snapshots.read(self.life, wanted, self.snapshot_at(wanted.snapshot));
         }
         if let Some(position) = compact {
             self.compact(position);
@@ -196,7 +208,13 @@ impl RaftPeer {
                 leader = change.leader.map(|node| node.0), "role changed");
             let leadership =
                 Leadership { leads: change.role == Role::Leader, term: change.term, leader: change.leader };
-            let _ = self.spec.role.tell(RoleChanged(leadership));
+            self.untold = Some(leadership);
+        }
+        // The KV server starts last, so it may not be there yet; but without this it would serve nobody.
+        if let Some(leadership) = self.untold
+            && self.spec.role.tell(RoleChanged(leadership)).is_ok()
+        {
+            self.untold = None;
         }
     }
 
@@ -204,15 +222,17 @@ impl RaftPeer {
         let Persist { ticket, snapshot, hard_state, entries } = persist;
         let mut batch = Batch::new(self.spec.group);
         if let Some(meta) = snapshot {
-            let mark = self.received.take().filter(|mark| mark.meta == meta);
-            let mark = mark.expect("the core installs only the snapshot whose last chunk was stored");
+            let received = self.received.take();
+            // Without one just received it is that of the start, which the stored log does not fit.
+            let mark = received.or_else(|| self.newest_snapshot.clone()).filter(|mark| mark.meta == meta);
+            let mark = mark.expect("the core installs the snapshot just received, or that of its start");
             batch.reset = Some(meta.last);
             batch.snapshot = Some(mark.clone());
-            self.newest_snapshot = Some(mark);
-            self.log_bytes = 0;
+            self.supersede(mark);
+            self.schedule.replaced();
         }
         batch.hard_state = hard_state;
-        self.log_bytes += entries.iter().map(|entry| entry.cost() as u64).sum::<u64>();
+        self.schedule.grown(entries.iter().map(|entry| entry.cost() as u64).sum());
         batch.entries = entries;
         self.submit(batch, ticket);
     }

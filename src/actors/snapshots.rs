@@ -1,6 +1,7 @@
 //! The snapshot desk of a group: chunks on their way in and out, on a thread that may block.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::Message;
 
@@ -62,18 +63,18 @@ impl SnapshotDesk {
         SnapshotDesk { store, thread, read, stored, open: Arc::default() }
     }
 
-    /// Reads a chunk of the snapshot `newest` for a follower.
-    pub(crate) fn read(&self, life: u64, wanted: ChunkWanted, newest: Option<SnapshotMark>) {
+    /// Reads a chunk of a snapshot for a follower; `None`: it is not kept any more.
+    pub(crate) fn read(&self, life: u64, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) {
         let desk = self.clone();
         self.thread.run(move || {
-            let input = desk.read_now(wanted, newest);
+            let input = desk.read_now(wanted, snapshot);
             let _ = desk.read.tell(ChunkRead { life, input });
         });
     }
 
-    fn read_now(&self, wanted: ChunkWanted, newest: Option<SnapshotMark>) -> Input {
+    fn read_now(&self, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) -> Input {
         let unavailable = Input::ChunkUnavailable { to: wanted.to, snapshot: wanted.snapshot };
-        let Some(mark) = newest.filter(|mark| mark.meta.last == wanted.snapshot) else {
+        let Some(mark) = snapshot.filter(|mark| mark.meta.last == wanted.snapshot) else {
             return unavailable;
         };
         match self.read_chunk(&mark, wanted.number) {
@@ -139,5 +140,120 @@ impl SnapshotDesk {
                 tracing::warn!(%error, "old snapshots were not deleted");
             }
         });
+    }
+}
+
+/// Pause after a snapshot that could not be taken.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// When a group's next snapshot of its own state is due.
+pub(crate) struct Schedule {
+    after: u64,
+    at_most: u64,
+    /// Bytes in the log since the newest snapshot.
+    log: u64,
+    /// The same when the snapshot under way began.
+    begun_at: u64,
+    under_way: bool,
+    /// Size of the latest snapshot that was taken in this life.
+    state: u64,
+    not_before: Duration,
+}
+
+impl Schedule {
+    /// Due when the log has grown by `after` bytes since the last one, and by as many as the state has, so that
+    /// snapshots at most double what is written; but in any case at `at_most`, because the log is kept in memory.
+    /// `log`: bytes since the snapshot that there is.
+    pub(crate) fn new(after: u64, at_most: u64, log: u64) -> Self {
+        let not_before = Duration::ZERO;
+        Schedule { after, at_most, log, begun_at: 0, under_way: false, state: 0, not_before }
+    }
+
+    /// The log has grown.
+    pub(crate) fn grown(&mut self, bytes: u64) {
+        self.log += bytes;
+    }
+
+    /// `pinned`: bytes of the node's log, when old segments of it are kept for this group alone. As much of that as
+    /// there is state is worth a snapshot, too.
+    pub(crate) fn is_due(&self, now: Duration, pinned: Option<u64>) -> bool {
+        let enough = self.after.max(self.state).min(self.at_most);
+        let in_the_way = pinned.is_some_and(|bytes| bytes >= self.state);
+        !self.under_way && self.log > 0 && now >= self.not_before && (self.log >= enough || in_the_way)
+    }
+
+    /// One was asked for.
+    pub(crate) fn begin(&mut self) {
+        self.under_way = true;
+        self.begun_at = self.log;
+    }
+
+    /// It was taken, and its state has so many bytes.
+    pub(crate) fn taken(&mut self, state: u64) {
+        self.under_way = false;
+        self.state = state;
+        self.log = self.log.saturating_sub(self.begun_at);
+    }
+
+    /// It was not taken. The log may have reached its limit and grow no more, so time decides about the next attempt.
+    pub(crate) fn failed(&mut self, now: Duration) {
+        self.under_way = false;
+        self.not_before = now + RETRY;
+    }
+
+    /// A snapshot of the leader's has taken the place of the log.
+    pub(crate) fn replaced(&mut self) {
+        self.log = 0;
+        self.begun_at = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn as_much_log_as_state_but_not_more_than_memory_takes() {
+        let mut schedule = Schedule::new(10, 1000, 0);
+        schedule.grown(9);
+        assert!(!schedule.is_due(NOW, None));
+        schedule.grown(1);
+        assert!(schedule.is_due(NOW, None));
+        schedule.begin();
+        schedule.grown(300);
+        assert!(!schedule.is_due(NOW, None), "one at a time");
+        schedule.taken(400);
+        assert!(!schedule.is_due(NOW, None), "300 bytes of log are less than the state");
+        schedule.grown(100);
+        assert!(schedule.is_due(NOW, None));
+        schedule.begin();
+        schedule.taken(1 << 40);
+        schedule.grown(999);
+        assert!(!schedule.is_due(NOW, None));
+        schedule.grown(1);
+        assert!(schedule.is_due(NOW, None), "however large the state");
+    }
+
+    #[test]
+    fn a_failure_is_followed_by_another_attempt_though_the_log_grows_no_more() {
+        let mut schedule = Schedule::new(10, 1000, 10);
+        assert!(schedule.is_due(NOW, None));
+        schedule.begin();
+        schedule.failed(NOW);
+        assert!(!schedule.is_due(NOW, None));
+        assert!(schedule.is_due(NOW + RETRY, None));
+    }
+
+    #[test]
+    fn old_segments_that_outgrow_the_state_are_worth_a_snapshot() {
+        let mut schedule = Schedule::new(10, 1000, 10);
+        schedule.begin();
+        schedule.taken(500);
+        assert!(!schedule.is_due(NOW, Some(600)), "nothing was written since the last one");
+        schedule.grown(1);
+        assert!(!schedule.is_due(NOW, Some(499)));
+        assert!(schedule.is_due(NOW, Some(500)));
     }
 }

@@ -114,12 +114,17 @@ pub struct Install {
 /// Raft peer to applier: the log has grown enough; write a snapshot.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct TakeSnapshot;
+pub struct TakeSnapshot {
+    /// Which life of the Raft peer asks; to be echoed, since writing may take longer than that lasts.
+    pub life: u64,
+}
 
 /// Applier to Raft peer: how taking a snapshot ended.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SnapshotTaken {
+    /// Echo.
+    pub life: u64,
     /// The snapshot that is durable now, or why there is none.
     pub result: Result<TakenSnapshot, String>,
 }
@@ -161,7 +166,7 @@ pub struct Queries {
     pub queries: Vec<Query>,
 }
 
-/// Applier to KV server.
+/// Applier to KV server: the next answers to a batch of questions. A long batch is answered in several parts.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Answers {

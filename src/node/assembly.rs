@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::config::Config;
 use super::exit::{DAMAGED, Failure, INTERNAL, UNAVAILABLE};
@@ -55,7 +56,7 @@ pub struct Node {
 
 /// What of a node is its disk.
 struct Storage {
-    writer: LogWriter,
+    writer: OwnThread,
     wal: WalHandle,
     snapshots: SnapshotStore,
     faults: DiskFaults,
@@ -112,9 +113,36 @@ impl Node {
     }
 
     /// Stops the actors in the reverse order of their start, writes what the log still has to write, and returns.
-    pub async fn stop(self) {
+    /// It may be dropped instead of being waited for, if a disk that hangs takes too long.
+    pub async fn stop(mut self) {
         self.root.shutdown().await;
-        drop(self.storage.writer);
+        // An error says that there was nobody to report that it is closed: so it is.
+        let _ = self.storage.writer.close().await;
+    }
+}
+
+/// Closes the log on a thread of its own: a disk that hangs then holds up that thread, and not the end of the process.
+struct OwnThread(Option<LogWriter>);
+
+impl OwnThread {
+    /// Returns at once; what is returned yields when everything is written and the log's threads have ended.
+    fn close(&mut self) -> oneshot::Receiver<()> {
+        let (report, closed) = oneshot::channel();
+        if let Some(writer) = self.0.take() {
+            let close = move || {
+                drop(writer);
+                let _ = report.send(());
+            };
+            // Without a thread to be had, it is dropped here.
+            let _ = std::thread::Builder::new().name("wal-close".to_owned()).spawn(close);
+        }
+        closed
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        drop(self.close());
     }
 }
 
@@ -154,7 +182,7 @@ impl Parts<'_> {
         let admin = Slot::new("admin");
         let incoming: Port<Incoming> = admin.port();
         self.router.register_admin(Arc::new(move |asks| {
-            let _ = incoming.tell(Incoming(asks));
+            let _ = incoming.tell(Incoming(asks.into()));
             Ok(())
         }));
         let directory = self.config.data_dir(self.id);
@@ -182,7 +210,7 @@ impl Parts<'_> {
         self.router.register_kv(
             group,
             Arc::new(move |asks| {
-                let _ = incoming.tell(Incoming(asks));
+                let _ = incoming.tell(Incoming(asks.into()));
                 Ok(())
             }),
         );
@@ -350,7 +378,7 @@ fn open_storage(
     }
     let rate = Some(config.storage.snapshot_rate_bytes_per_s).filter(|rate| *rate > 0);
     let snapshots = SnapshotStore::open(snapshot_disk, rate).map_err(storage_failure)?;
-    Ok((Storage { writer, wal, snapshots, faults }, recovered))
+    Ok((Storage { writer: OwnThread(Some(writer)), wal, snapshots, faults }, recovered))
 }
 
 fn open_disk(config: &Config, dir: &Path, faults: &DiskFaults) -> Result<Arc<dyn Disk>, Failure> {
@@ -383,3 +411,30 @@ fn storage_failure(error: OpenError) -> Failure {
 
 /// How long an orderly stop of a node may take before the process ends anyway.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::storage::{Batch, SimDisk};
+
+    #[test]
+    fn a_disk_that_hangs_does_not_hold_up_the_end() {
+        let faults = DiskFaults::new();
+        let disk = Arc::new(FaultyDisk::new(Arc::new(SimDisk::new(1)), faults.clone()));
+        let options = LogOptions { segment_bytes: 64 << 10, ..LogOptions::new(NodeId(1)) };
+        let (writer, wal, _) = LogWriter::start(disk, options, Box::new(|_| {})).expect("an empty disk");
+        faults.delay_writes(Duration::from_secs(1));
+        let written = Arc::new(AtomicBool::new(false));
+        let done = written.clone();
+        let hard_state = crate::logic::raft::entry::HardState { term: 1, vote: None };
+        let batch = Batch { hard_state: Some(hard_state), ..Batch::new(GroupId(1)) };
+        wal.submit(batch, Box::new(move |_| done.store(true, Ordering::SeqCst)));
+        let mut closed = OwnThread(Some(writer)).close();
+        assert!(!written.load(Ordering::SeqCst), "the write hangs");
+        assert!(closed.try_recv().is_err(), "and the log is not closed yet");
+        closed.blocking_recv().expect("it is closed in the end");
+        assert!(written.load(Ordering::SeqCst), "and nothing is lost");
+    }
+}

@@ -196,6 +196,8 @@ fn peer_child(
         persisted: roles.peer.port(),
         snapshots: desk,
         snapshot_after_bytes: shared.snapshot_after_bytes,
+        // Room for the log kept behind it, and for what comes in while it is written.
+        snapshot_at_most_bytes: (config.max_log_bytes.saturating_sub(config.keep_bytes) / 4) as u64,
     };
     let bootstrap = shared.bootstrap.clone();
     let hang_timeout = shared.hang_timeout;

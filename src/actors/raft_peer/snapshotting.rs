@@ -4,22 +4,49 @@ use actix::prelude::*;
 
 use super::RaftPeer;
 use crate::actors::snapshots::{ChunkRead, ChunkStored};
+use crate::logic::ids::LogPosition;
 use crate::logic::raft::Input;
+use crate::logic::raft::entry::SnapshotMark;
 use crate::messages::group::{SnapshotTaken, TakeSnapshot, TakenSnapshot};
 use crate::storage::Batch;
 
 impl RaftPeer {
     pub(super) fn consider_snapshot(&mut self) {
-        // As much log as there is state: so snapshots at most double what is written, however large the state.
-        let worth_it = self.log_bytes > 0 && self.log_bytes >= self.snapshot_bytes;
-        let due = self.log_bytes >= self.spec.snapshot_after_bytes || self.heavy;
-        if !self.snapshotting && worth_it && due {
-            self.snapshotting = self.spec.take_snapshot.tell(TakeSnapshot).is_ok();
+        if self.heavy {
+            self.trim();
+        }
+        let pinned = self.heavy.then(|| self.spec.wal.disk_bytes());
+        if self.schedule.is_due(self.told, pinned)
+            && self.spec.take_snapshot.tell(TakeSnapshot { life: self.life }).is_ok()
+        {
+            self.schedule.begin();
         }
     }
 
+    /// Gives up the stored log behind the newest snapshot, which is otherwise kept for followers that are a little
+    /// late: old segments are not worth that, and memory has it still.
+    fn trim(&mut self) {
+        let newest = self.newest_snapshot.as_ref().map(|mark| mark.meta.last);
+        if let Some(last) = newest.filter(|last| last.index > self.trimmed) {
+            self.trimmed = last.index;
+            self.compact(last);
+        }
+    }
+
+    pub(super) fn supersede(&mut self, newest: SnapshotMark) {
+        if self.newest_snapshot.as_ref() != Some(&newest) {
+            self.previous_snapshot = self.newest_snapshot.replace(newest);
+        }
+    }
+
+    /// The snapshot at this position, if it is the newest or the one before, which a follower may still be receiving.
+    pub(super) fn snapshot_at(&self, last: LogPosition) -> Option<SnapshotMark> {
+        let kept = [&self.newest_snapshot, &self.previous_snapshot];
+        kept.into_iter().flatten().find(|mark| mark.meta.last == last).cloned()
+    }
+
     fn snapshot_taken(&mut self, TakenSnapshot { mark, bytes }: TakenSnapshot, ctx: &mut Context<Self>) {
-        self.snapshot_bytes = bytes;
+        self.schedule.taken(bytes);
         let position = mark.meta.last;
         if self.newest_snapshot.as_ref().is_some_and(|newest| newest.meta.last.index >= position.index) {
             // One that came from the leader meanwhile is newer.
@@ -37,8 +64,7 @@ impl RaftPeer {
                 }
             }),
         );
-        self.newest_snapshot = Some(mark);
-        self.log_bytes = 0;
+        self.supersede(mark);
         self.feed(Input::SnapshotTaken { position }, ctx);
     }
 }
@@ -70,12 +96,14 @@ impl Handler<SnapshotTaken> for RaftPeer {
     type Result = ();
 
     fn handle(&mut self, taken: SnapshotTaken, ctx: &mut Self::Context) {
-        self.snapshotting = false;
+        if taken.life != self.life {
+            // The log that it is to be marked in may lack what it holds.
+            return;
+        }
         match taken.result {
             Ok(taken) => self.snapshot_taken(taken, ctx),
             Err(error) => {
-                // Try again after as much log again, rather than at once.
-                self.log_bytes = 0;
+                self.schedule.failed(self.told);
                 tracing::warn!(group = %self.spec.group, error, "no snapshot was taken");
             }
         }

@@ -125,7 +125,7 @@ fn share(n: u64, thread: u64, threads: u64) -> u64 {
     n / threads + u64::from(thread < n % threads)
 }
 
-/// Runs the clients of one thread, on this thread; what is answered from `start` on is counted.
+/// Runs the clients of one thread, on this thread; what is answered within the measured time after `start` is counted.
 pub(super) fn run(
     load: &Arc<Load>,
     thread: u64,
@@ -184,13 +184,14 @@ impl OneClient {
             let is_read = random.u8(..100) < self.load.read_percent;
             let sent = Instant::now();
             let outcome = if is_read {
-                self.client.get(key).await.map(drop)
+                // Every key was written before: one that is missing is a wrong answer.
+                self.client.get(key).await.and_then(|found| found.map(drop).ok_or(ClerkError::NotFound))
             } else {
                 self.client.put(key, self.load.value.clone()).await.map(drop)
             };
             let answered = Instant::now();
             self.shared.done.fetch_add(1, Ordering::Relaxed);
-            if answered >= start {
+            if (start..start + self.load.measured).contains(&answered) {
                 self.measured.borrow_mut().count(is_read, answered - sent, outcome.as_ref().err());
             }
             if outcome.is_err() {
