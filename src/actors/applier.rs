@@ -7,7 +7,7 @@ use actix::prelude::*;
 use super::background::Background;
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Outcome, Reply};
+use crate::logic::kv::command::{Outcome, Query, Reply};
 use crate::logic::kv::{Machine, Restorer};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
@@ -19,6 +19,10 @@ use crate::storage::{SnapshotStore, StorageError};
 
 /// Entries applied before other actors of the thread get their turn: a restart may bring hundreds of thousands.
 const APPLY_SLICE: usize = 1024;
+
+/// Bytes of answers handed over before other actors get their turn: a thousand questions for everything must neither
+/// be in memory at once nor keep the thread, and connections must come to send before more is put into their queues.
+const ANSWER_SLICE: usize = 1 << 20;
 
 /// What an applier is given.
 #[derive(Clone)]
@@ -85,7 +89,10 @@ pub struct Applier {
     queue: VecDeque<Entry>,
     report_upto: Index,
     waiting: BTreeMap<Index, Vec<Queries>>,
+    /// Batches that may be answered, the first perhaps in part already: number, and what is left.
+    due: VecDeque<(u64, std::vec::IntoIter<Query>)>,
     applying: bool,
+    answering: bool,
     installing: bool,
 }
 
@@ -103,7 +110,9 @@ impl Applier {
             queue: VecDeque::new(),
             report_upto: 0,
             waiting: BTreeMap::new(),
+            due: VecDeque::new(),
             applying: false,
+            answering: false,
             installing: false,
         }
     }
@@ -130,7 +139,7 @@ impl Applier {
             }
         }
         self.report(outcomes);
-        self.answer_due();
+        self.answer_due(ctx);
         if !self.queue.is_empty() {
             self.continue_later(ctx);
         }
@@ -174,20 +183,47 @@ impl Applier {
         let _ = self.spec.applied.tell(applied);
     }
 
-    fn answer_due(&mut self) {
+    fn answer_due(&mut self, ctx: &mut Context<Self>) {
         while let Some(first) = self.waiting.first_entry() {
             if *first.key() > self.state.last.index {
                 break;
             }
             for queries in first.remove() {
-                self.answer(queries);
+                self.due.push_back((queries.id, queries.queries.into_iter()));
             }
+        }
+        if !self.answering {
+            self.answer_slice(ctx);
         }
     }
 
-    fn answer(&self, queries: Queries) {
-        let outcomes = queries.queries.iter().map(|query| self.state.machine.query(query)).collect();
-        let _ = self.spec.answers.tell(Answers { id: queries.id, outcomes });
+    /// Answers a slice of what is due, and comes back for the rest after the other actors.
+    fn answer_slice(&mut self, ctx: &mut Context<Self>) {
+        self.answering = false;
+        let mut bytes = 0;
+        while bytes < ANSWER_SLICE
+            && !self.installing
+            && let Some((id, mut queries)) = self.due.pop_front()
+        {
+            let mut outcomes = Vec::with_capacity(queries.len());
+            while bytes < ANSWER_SLICE
+                && let Some(query) = queries.next()
+            {
+                let outcome = self.state.machine.query(&query);
+                bytes += weight(&outcome);
+                outcomes.push(outcome);
+            }
+            let _ = self.spec.answers.tell(Answers { id, outcomes });
+            if queries.len() > 0 {
+                // Those who asked for little need not wait for those who asked for much.
+                self.due.push_back((id, queries));
+            }
+        }
+        if !self.due.is_empty() && !self.installing {
+            self.answering = true;
+            let turn = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(turn.map(|(), applier, ctx| applier.answer_slice(ctx)));
+        }
     }
 
     /// Freezes the store, which costs next to nothing, and writes the frozen copy on another thread.
@@ -226,6 +262,18 @@ impl Applier {
     }
 }
 
+/// What an answer takes in memory, roughly, and what a connection has to send.
+fn weight(outcome: &Outcome) -> usize {
+    const PAIR: usize = 128;
+    match outcome {
+        Ok(Reply::Value { value, .. }) => value.len(),
+        Ok(Reply::Pairs { pairs, .. }) => {
+            pairs.iter().map(|pair| PAIR + pair.key.len() + pair.value.len()).sum()
+        }
+        _ => 0,
+    }
+}
+
 impl Actor for Applier {
     type Context = Context<Self>;
 
@@ -251,9 +299,10 @@ impl Handler<Committed> for Applier {
 impl Handler<Queries> for Applier {
     type Result = ();
 
-    fn handle(&mut self, queries: Queries, _: &mut Self::Context) {
+    fn handle(&mut self, queries: Queries, ctx: &mut Self::Context) {
         if queries.index <= self.state.last.index && !self.installing {
-            self.answer(queries);
+            self.due.push_back((queries.id, queries.queries.into_iter()));
+            self.answer_due(ctx);
         } else {
             self.waiting.entry(queries.index).or_default().push(queries);
         }

@@ -348,9 +348,13 @@ impl Handler<Answers> for KvServer {
     type Result = ();
 
     fn handle(&mut self, answers: Answers, _: &mut Self::Context) {
-        let Some(callers) = self.at_applier.remove(&answers.id) else {
+        let Some(mut callers) = self.at_applier.remove(&answers.id) else {
             return;
         };
+        if answers.outcomes.len() < callers.len() {
+            let rest = callers.split_off(answers.outcomes.len());
+            self.at_applier.insert(answers.id, rest);
+        }
         self.reading -= callers.len();
         for (caller, outcome) in callers.into_iter().zip(answers.outcomes) {
             caller.answer(to_result(outcome));
