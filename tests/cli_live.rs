@@ -129,7 +129,7 @@ fn conditions(shell: &Shell<'_>) {
     shell.says(&["cas", "c/key", "0", "one"], "version 1\n");
     shell.says(&["cas", "c/key", "1", "two"], "version 2\n");
     let has_2 = "quorate: the key has version 2, not the expected one; read it and decide anew\n";
-    let absent = "quorate: the key is absent, so it does not have the expected version\n";
+    let absent = "quorate: no such key\n";
     shell.fails(&["cas", "c/key", "1", "three"], 1, has_2);
     shell.fails(&["cas", "c/key", "0", "three"], 1, has_2);
     shell.fails(&["cas", "c/none", "5", "x"], 1, absent);
