@@ -37,7 +37,7 @@ level = "warn"
 const FAULTS: [&str; 10] =
     ["none", "kill", "raft", "applier", "kv", "listener", "link", "connection", "admin", "*"];
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
     let options = ClientOptions { deadline: Some(Duration::from_secs(5)), ..ClientOptions::new(endpoints) };
     let client = Client::connect(options).await?;
     let runs = count(&client, "examples/embed/runs").await?;
-    println!("this program has run {runs} times");
+    println!("runs of this program so far: {runs}");
     client.close().await
 }
 

@@ -67,6 +67,70 @@ fn config_check_speaks_json() {
 }
 
 #[test]
+fn all_problems_of_a_configuration_are_told_at_once_in_both_languages() {
+    let (_dir, path) = file(
+        "[cluster]\nid = \"two words\"\n[[cluster.nodes]]\nid = 0\naddress = \"nowhere\"\n[[cluster.nodes]]\nid = 2\n\
+         [limits]\nmax_key_bytes = 65537\nsession_window = \"many\"\n[storage]\nsegment_byte = 1\n",
+    );
+    let expected = [
+        ("cluster.id", Some(2)),
+        ("cluster.nodes[0].id", Some(4)),
+        ("cluster.nodes[0].address", Some(5)),
+        ("cluster.nodes[1].address", Some(6)),
+        ("limits.max_key_bytes", Some(9)),
+        ("limits.session_window", Some(10)),
+        ("storage.segment_byte", Some(12)),
+    ];
+    let run = quorate(&["config", "check", &path]);
+    assert_eq!((run.code, &*run.stdout), (Some(2), ""));
+    let told: Vec<&str> = run.stderr.lines().collect();
+    assert_eq!(told[0], format!("quorate: configuration {path}: 7 problems"));
+    assert_eq!(told.len(), 8, "{}", run.stderr);
+    for ((key, line), told) in expected.iter().zip(&told[1..]) {
+        let start = format!("  {key} (line {}): ", line.expect("each has one"));
+        assert!(told.starts_with(&start), "{told:?} does not begin with {start:?}");
+    }
+    let run = quorate(&["config", "check", &path, "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let problems = answer["problems"].as_array().expect("a list");
+    let found: Vec<_> = problems
+        .iter()
+        .map(|problem| (problem["path"].as_str().expect("text"), problem["line"].as_u64()))
+        .collect();
+    assert_eq!((run.code, &found[..]), (Some(2), &expected[..]));
+}
+
+#[test]
+fn what_is_no_configuration_file_at_all_is_refused_with_its_path() {
+    let (dir, malformed) = file("[raft\nheartbeat_ms = \n");
+    let binary = dir.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe, 0x00]).expect("written");
+    let (binary, folder) = (binary.to_str().expect("UTF-8"), dir.path().to_str().expect("UTF-8"));
+    let missing = format!("{folder}/missing.toml");
+    for (path, expected) in [
+        (&*malformed, "malformed TOML"),
+        (binary, "cannot be read"),
+        (folder, "cannot be read"),
+        (&missing, "cannot be read"),
+    ] {
+        for args in [
+            &["config", "check", path][..],
+            &["node", "--id", "1", "--config", path],
+            &["up", "--config", path],
+        ] {
+            let run = quorate(args);
+            assert_eq!((run.code, &*run.stdout), (Some(2), ""), "{args:?}: {}", run.stderr);
+            assert!(
+                run.stderr.starts_with(&format!("quorate: configuration {path}: ")),
+                "{args:?}: {}",
+                run.stderr
+            );
+            assert!(run.stderr.contains(expected), "{args:?}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_node_that_is_not_in_the_cluster_or_not_named_is_refused() {
     let run = quorate(&["node", "--id", "9"]);
     assert_eq!(run.code, Some(2));

@@ -1,5 +1,6 @@
 //! What is said about a configuration that is wrong: everything at once, with the path and line of each key.
 
+use proptest::prelude::*;
 use quorate::node::config::Config;
 
 fn problems(text: &str) -> String {
@@ -134,4 +135,113 @@ fn a_file_that_cannot_be_read_is_named() {
     let found =
         Config::load("/nowhere/quorate.toml".as_ref()).expect_err("there is no such file").to_string();
     assert!(found.starts_with("configuration /nowhere/quorate.toml: cannot be read: "), "{found}");
+}
+
+const REFERENCE: &str = include_str!("../config/reference.toml");
+
+/// One thing done to a text.
+#[derive(Clone, Debug)]
+enum Edit {
+    /// Gives the key of a line another value.
+    Value(&'static str),
+    /// Puts these characters in the middle of a line.
+    Insert(String),
+    Remove,
+    Repeat,
+    /// Moves a line to the front, out of its section.
+    Lift,
+    /// Everything from here on is missing.
+    Cut,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let values = [
+        "-1",
+        "0",
+        "1",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "1e308",
+        "nan",
+        "true",
+        "\"\"",
+        "\"{id}\"",
+        "\"\\u0000\"",
+        "1979-05-27T07:32:00Z",
+        "[]",
+        "[[]]",
+        "{}",
+        "{ a = 1, b.c = [{ d = 2 }] }",
+        "'''",
+    ];
+    prop_oneof![
+        4 => prop::sample::select(values.to_vec()).prop_map(Edit::Value),
+        2 => "[\\PC\\x00\\t\\[\\]\\{\\}=.,\"'#\\\\]{1,6}".prop_map(Edit::Insert),
+        1 => Just(Edit::Remove),
+        1 => Just(Edit::Repeat),
+        1 => Just(Edit::Lift),
+        1 => Just(Edit::Cut),
+    ]
+}
+
+/// Carries out an edit at a line and column that the two numbers choose.
+fn carry_out(
+    lines: &mut Vec<String>,
+    (line, column): (prop::sample::Index, prop::sample::Index),
+    edit: &Edit,
+) {
+    if lines.is_empty() {
+        return;
+    }
+    let at = line.index(lines.len());
+    match edit {
+        Edit::Value(value) => {
+            // The line at hand may be a comment; the next assignment is meant.
+            let next = lines[at..].iter_mut().find(|line| line.contains(" = ") && !line.starts_with('#'));
+            if let Some(line) = next {
+                let key = line.split(" = ").next().unwrap_or_default().to_owned();
+                *line = format!("{key} = {value}");
+            }
+        }
+        Edit::Insert(text) => {
+            let places: Vec<usize> =
+                lines[at].char_indices().map(|(place, _)| place).chain([lines[at].len()]).collect();
+            let place = places[column.index(places.len())];
+            lines[at].insert_str(place, text);
+        }
+        Edit::Remove => drop(lines.remove(at)),
+        Edit::Repeat => lines.insert(at, lines[at].clone()),
+        Edit::Lift => {
+            let line = lines.remove(at);
+            lines.insert(0, line);
+        }
+        Edit::Cut => lines.truncate(at),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_a_configuration_or_has_problems_with_places(
+        edits in prop::collection::vec(((any::<prop::sample::Index>(), any::<prop::sample::Index>()), edit()), 0..6)
+    ) {
+        let mut lines: Vec<String> = REFERENCE.lines().map(ToOwned::to_owned).collect();
+        for (place, edit) in &edits {
+            carry_out(&mut lines, *place, edit);
+        }
+        let text = lines.join("\n");
+        match Config::parse(&text, "bent.toml") {
+            Ok(config) => prop_assert!(!config.cluster.nodes.is_empty()),
+            Err(found) => {
+                prop_assert!(!edits.is_empty(), "the reference itself is refused: {found}");
+                prop_assert!(!found.problems.is_empty());
+                for problem in &found.problems {
+                    prop_assert!(problem.line.is_none_or(|line| line >= 1 && line <= lines.len().max(1)), "{problem}");
+                    prop_assert!(!problem.message.is_empty());
+                }
+            }
+        }
+    }
 }

@@ -21,8 +21,9 @@ use crate::storage::{SnapshotStore, StorageError};
 /// Entries applied before other actors of the thread get their turn: a restart may bring hundreds of thousands.
 const APPLY_SLICE: usize = 1024;
 
-/// Pairs read before other actors of the thread get their turn: a client may ask for many long ranges at once.
-const ANSWER_SLICE: usize = 16_384;
+/// Bytes of answers handed over before other actors get their turn: a thousand questions for everything must neither
+/// be in memory at once nor keep the thread, and connections must come to send before more is put into their queues.
+const ANSWER_SLICE: usize = 1 << 20;
 
 /// What an applier is given.
 #[derive(Clone)]
@@ -202,22 +203,22 @@ impl Applier {
     /// Answers a slice of what is due, and comes back for the rest after the other actors.
     fn answer_slice(&mut self, ctx: &mut Context<Self>) {
         self.answering = false;
-        let mut read = 0;
-        while read < ANSWER_SLICE
-            && let Some((id, queries)) = self.due.front_mut()
+        let mut bytes = 0;
+        while bytes < ANSWER_SLICE
+            && let Some((id, mut queries)) = self.due.pop_front()
         {
             let mut outcomes = Vec::with_capacity(queries.len());
-            while read < ANSWER_SLICE
+            while bytes < ANSWER_SLICE
                 && let Some(query) = queries.next()
             {
                 let outcome = self.state.machine.query(&query);
-                read += if let Ok(Reply::Pairs { pairs, .. }) = &outcome { 1 + pairs.len() } else { 1 };
+                bytes += weight(&outcome);
                 outcomes.push(outcome);
             }
-            let (id, done) = (*id, queries.len() == 0);
             let _ = self.spec.answers.tell(Answers { id, outcomes });
-            if done {
-                self.due.pop_front();
+            if queries.len() > 0 {
+                // Those who asked for little need not wait for those who asked for much.
+                self.due.push_back((id, queries));
             }
         }
         if !self.due.is_empty() {
@@ -263,6 +264,18 @@ impl Applier {
         self.spec.writer.run(move || {
             me.do_send(Installed(Restored::read(group, &store, Some(&snapshot), Membership::default())));
         });
+    }
+}
+
+/// What an answer takes in memory, roughly, and what a connection has to send.
+fn weight(outcome: &Outcome) -> usize {
+    const PAIR: usize = 128;
+    match outcome {
+        Ok(Reply::Value { value, .. }) => value.len(),
+        Ok(Reply::Pairs { pairs, .. }) => {
+            pairs.iter().map(|pair| PAIR + pair.key.len() + pair.value.len()).sum()
+        }
+        _ => 0,
     }
 }
 

@@ -172,7 +172,7 @@ pub struct Queries {
 pub struct Answers {
     /// Echo.
     pub id: u64,
-    /// In the order of the questions.
+    /// In the order of the questions. Large ones come in several messages.
     pub outcomes: Vec<Outcome>,
 }
 

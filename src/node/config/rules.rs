@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::problems::ConfigProblems;
 use super::{ClusterNode, Config, ID_PLACEHOLDER};
+use crate::logic::kv::limits::caps;
 
 const KIB: i64 = 1024;
 const MIB: i64 = 1024 * KIB;
@@ -15,7 +16,8 @@ const HOUR_MS: i64 = 3_600_000;
 const DAY_S: i64 = 86_400;
 const DAY_MS: i64 = 1000 * DAY_S;
 
-/// Least and greatest value of every integer key.
+/// Least and greatest value of every integer key. What the store's machine enforces wherever a log is applied bounds
+/// what a server may be told to let in.
 const RANGES: &[(&str, i64, i64)] = &[
     ("cluster.groups", 1, 1024),
     ("raft.heartbeat_ms", 5, 10_000),
@@ -32,16 +34,16 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("storage.keep_log_entries", 0, 1_000_000_000),
     ("storage.keep_log_bytes", 0, TIB),
     ("storage.snapshot_rate_bytes_per_s", 0, TIB),
-    ("limits.max_key_bytes", 1, 64 * KIB),
-    ("limits.max_value_bytes", 1, 8 * MIB),
-    ("limits.max_batch_changes", 1, 16_384),
-    ("limits.max_batch_bytes", 1, 16 * MIB),
-    ("limits.max_reply_bytes", 1, 8 * MIB),
+    ("limits.max_key_bytes", 1, caps::KEY_BYTES as i64),
+    ("limits.max_value_bytes", 1, caps::VALUE_BYTES as i64),
+    ("limits.max_batch_changes", 1, caps::BATCH_CHANGES as i64),
+    ("limits.max_batch_bytes", 1, caps::BATCH_BYTES as i64),
+    ("limits.max_reply_bytes", 1, caps::REPLY_BYTES as i64),
     ("limits.max_store_bytes", MIB, 1024 * TIB),
-    ("limits.max_sessions", 1, 1 << 20),
+    ("limits.max_sessions", 1, caps::SESSIONS as i64),
     ("limits.session_ttl_ms", 1000, 365 * DAY_MS),
-    ("limits.session_window", 1, 4096),
-    ("limits.max_leases", 1, 1 << 20),
+    ("limits.session_window", 1, caps::SESSION_WINDOW as i64),
+    ("limits.max_leases", 1, caps::LEASES as i64),
     ("limits.min_lease_ttl_ms", 1, DAY_MS),
     ("limits.max_lease_ttl_ms", 1, 3650 * DAY_MS),
     ("limits.max_key_ttl_ms", 1, 36_500 * DAY_MS),
