@@ -131,19 +131,16 @@ fn shell(cluster: &Cluster, line: &str) -> Vec<String> {
     for (node, address) in (1..).zip(&cluster.addresses) {
         text = text.replace(address, &format!("127.0.0.1:710{node}"));
     }
-    // Of widths of columns that depend on the ports, nothing is said.
     text.lines().map(str::to_owned).collect()
 }
 
-/// An example program: `cargo test` has built it; when only this test was asked for, it is built now.
+/// An example program, as it is now: `cargo test` has built it, but not when only this test was asked for.
 fn example(name: &str) -> PathBuf {
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--locked", "--example", name]).status();
+    assert!(built.expect("cargo runs").success(), "the example {name} does not build");
     let program = Path::new(env!("CARGO_BIN_EXE_quorate"));
-    let path = program.parent().expect("a directory").join("examples").join(name);
-    if !path.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "--locked", "--example", name]).status();
-        assert!(built.expect("cargo runs").success(), "the example {name} does not build");
-    }
-    path
+    program.parent().expect("a program is in a directory").join("examples").join(name)
 }
 
 fn has_msgpack() -> bool {

@@ -18,7 +18,7 @@
 //! 1. An actor's handler never blocks and never waits for another actor; answers come as messages.
 //! 2. Messages carry batches. An actor takes in what its mailbox holds and acts once (`Flush`).
 //! 3. What comes from an earlier life of an actor (from a thread, say) carries the number of that life and is dropped.
-//! 4. Whoever holds a [`caller::Caller`] answers it; dropping it is an answer, too.
+//! 4. Whoever holds a `caller::Caller` answers it; dropping it is an answer, too.
 //!
 //! What this room deliberately does not do: it opens no file and parses no byte (`storage`, `net`), and it chooses no
 //! limits or timeouts (`node`).

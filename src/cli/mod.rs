@@ -8,7 +8,7 @@
 //!
 //! What holds: results go to standard output and nothing else does. An error is one sentence with a remedy on
 //! standard error or, with `--json`, one object `{"error": {...}}` on standard output, so that a program reads one
-//! stream. Exit codes are those of [`exit`](crate::node::exit). A reader that closes standard output ends the command
+//! stream. Exit codes are those of [`exit`]. A reader that closes standard output ends the command
 //! quietly. Every command shows examples, and a test parses them.
 //!
 //! What it deliberately does not do: it keeps no state between commands (each opens and closes a session of its own),
