@@ -231,15 +231,21 @@ impl RaftPeer {
             self.supersede(mark);
             self.schedule.replaced();
         }
+        let installed = batch.snapshot.clone();
         batch.hard_state = hard_state;
         self.schedule.grown(entries.iter().map(|entry| entry.cost() as u64).sum());
         batch.entries = entries;
-        self.submit(batch, ticket);
+        self.submit(batch, ticket, installed);
     }
 
-    fn submit(&self, batch: Batch, ticket: u64) {
+    /// `installed`: a snapshot that the batch makes the current one, and older ones superfluous.
+    fn submit(&self, batch: Batch, ticket: u64, installed: Option<SnapshotMark>) {
         let (port, life) = (self.spec.persisted.clone(), self.life);
-        let done = move |result| {
+        let snapshots = self.spec.snapshots.clone();
+        let done = move |result: Result<(), StorageError>| {
+            if let Some(mark) = installed.filter(|_| result.is_ok()) {
+                snapshots.retain(mark);
+            }
             // A peer that is gone rereads the log when it comes back.
             let _ = port.tell(Persisted { life, ticket, result });
         };

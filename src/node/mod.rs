@@ -19,6 +19,7 @@
 pub mod assembly;
 pub mod client;
 pub mod config;
+mod disk;
 pub mod exit;
 mod group;
 pub mod identity;

@@ -115,19 +115,19 @@ impl SnapshotStore {
         SnapshotReader::open(Arc::clone(&self.disk), mark)
     }
 
-    /// Starts receiving a snapshot, or continues where an earlier attempt for the same meta data ended, be it in this
-    /// process or before a crash. Deletes what was received of other snapshots of the group.
+    /// Starts receiving a snapshot. Deletes what earlier attempts of the group left: another sender may cut the same
+    /// state into other chunks, so what is there must not be mixed with what comes.
     ///
     /// # Errors
     /// See [`StorageError`].
     pub fn receive(&self, meta: SnapshotMeta) -> Result<Incoming, StorageError> {
-        let own = format!("{}.part", stem(&meta));
         for name in self.list()? {
-            if matches!(Name::parse(&name), Name::Part(group, _) if group == meta.group) && name != own {
+            if matches!(Name::parse(&name), Name::Part(group, _) if group == meta.group) {
                 discard(&*self.disk, &name)?;
             }
         }
-        Incoming::open(Arc::clone(&self.disk), meta, own)
+        let name = format!("{}.part", stem(&meta));
+        Incoming::open(Arc::clone(&self.disk), meta, name)
     }
 
     /// Deletes what is older than the two newest snapshots of each mark's group. To be called with marks that are

@@ -10,7 +10,7 @@ use crate::logic::raft::entry::SnapshotMeta;
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
 
-/// A snapshot being received. Dropping it keeps what was stored, for a later attempt.
+/// A snapshot being received.
 pub struct Incoming {
     disk: Arc<dyn Disk>,
     meta: SnapshotMeta,
@@ -29,49 +29,11 @@ impl Incoming {
     ) -> Result<Incoming, StorageError> {
         let header = format::encode_header(&meta);
         let (offset, summary) = (header.len() as u64, Summary::new(&header));
-        let mut incoming = Incoming { disk, meta, name, offset, unsynced: 0, summary, complete: false };
-        if incoming.disk.size(&incoming.name).is_ok() {
-            let mut found = vec![0; header.len()];
-            let read = incoming.disk.read(&incoming.name, 0, &mut found);
-            if read.is_ok() && found == header {
-                incoming.resume();
-                return Ok(incoming);
-            }
-            let failed = |error| StorageError::failed("delete", &incoming.name, &error);
-            incoming.disk.remove(&incoming.name).map_err(failed)?;
-        }
+        let incoming = Incoming { disk, meta, name, offset, unsynced: 0, summary, complete: false };
         let of_write = |error| StorageError::of_write("create", &incoming.name, offset, &error);
         incoming.disk.create(&incoming.name).map_err(of_write)?;
         incoming.disk.write(&incoming.name, 0, &header).map_err(of_write)?;
         Ok(incoming)
-    }
-
-    /// Takes over the chunks that an earlier attempt stored, as far as they verify. All but the last of them, since the
-    /// file does not say whether that was the last of the snapshot: the sender has to say it again.
-    fn resume(&mut self) {
-        let mut stored = Vec::new();
-        let mut before = None;
-        while self.stored_at(self.offset, &mut stored)
-            && format::verify_chunk(&stored, self.summary.count).is_ok()
-        {
-            before = Some((self.offset, self.summary.clone()));
-            self.summary.add(&stored[..CHUNK_HEADER]);
-            self.offset += stored.len() as u64;
-        }
-        if let Some((offset, summary)) = before {
-            (self.offset, self.summary) = (offset, summary);
-        }
-    }
-
-    /// Reads what may be a stored chunk.
-    fn stored_at(&self, offset: u64, stored: &mut Vec<u8>) -> bool {
-        stored.resize(CHUNK_HEADER, 0);
-        if self.disk.read(&self.name, offset, stored).is_err() {
-            return false;
-        }
-        let Some(length) = format::chunk_length(stored) else { return false };
-        stored.resize(CHUNK_HEADER + length, 0);
-        self.disk.read(&self.name, offset, stored).is_ok()
     }
 
     /// What the snapshot will stand for.
