@@ -769,10 +769,9 @@ fn the_log_is_not_flooded() {
         assert_eq!(log.admit("another"), Some(0));
         sleep(Duration::from_secs(30)).await;
         assert_eq!(log.admit("refused"), Some(2), "and says how often it was silent");
-        for line in 0..1000 {
-            log.admit(&line.to_string());
-        }
-        assert_eq!(log.admit("refused"), Some(0), "it remembers a bounded number of lines");
+        let admitted = (0..1000).filter(|line| log.admit(&line.to_string()).is_some()).count();
+        assert!(admitted < 100, "{admitted} different lines at once");
+        assert_eq!(log.admit("refused"), None, "others do not make it forget");
     });
 }
 

@@ -149,7 +149,7 @@ fn a_crash_ends_the_calls_and_the_next_life_serves() {
 fn what_does_not_fit_in_a_frame_is_refused() {
     run(async {
         let rig = rig(ClerkOptions { stateless: true, ..Default::default() }).await;
-        let outcome = rig.call(put(&vec![0; 17 << 20])).await;
+        let outcome = rig.call(put(&vec![0; NetSettings::default().max_frame])).await;
         assert!(matches!(outcome, Err(ClerkError::Invalid(_))), "{outcome:?}");
         assert!(rig.call(put(b"a")).await.is_ok(), "the connection stands");
     });
