@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::Config;
-use super::exit::{DAMAGED, Failure, INTERNAL, UNAVAILABLE};
+use super::disk::{Storage, bytes_below};
+use super::exit::{Failure, INTERNAL, UNAVAILABLE};
 use super::group::{self, Group, Shared};
 use super::identity::{DataDir, IdentityError, PeerStores};
 use super::settings;
@@ -34,10 +33,7 @@ use crate::net::link::Link;
 use crate::net::router::Router;
 use crate::net::transport::Transport;
 use crate::net::{NetSettings, Outbound, QuietLog};
-use crate::storage::{
-    Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, RealDisk, Recovered, SnapshotStore,
-    WalHandle,
-};
+use crate::storage::Recovered;
 
 /// Name of the root of a node's supervision tree.
 const ROOT: &str = "node";
@@ -54,14 +50,6 @@ pub struct Node {
     _data: DataDir,
 }
 
-/// What of a node is its disk.
-struct Storage {
-    writer: OwnThread,
-    wal: WalHandle,
-    snapshots: SnapshotStore,
-    faults: DiskFaults,
-}
-
 impl Node {
     /// Opens the data directory of node `id`, and starts its actors. Returns when all of them are up; whether the
     /// cluster serves is another matter.
@@ -72,7 +60,7 @@ impl Node {
         let data = DataDir::open(&config.data_dir(id), &config.cluster.id, id)?;
         let peers = PeerStores::open(&data)?;
         let (ending, endings) = unbounded_channel();
-        let (storage, recovered) = open_storage(config, id, data.path(), ending.clone())?;
+        let (storage, recovered) = Storage::open(config, id, data.path(), ending.clone())?;
         let registry = Registry::new(fastrand::u64(..));
         let failed = ending.clone();
         registry.on_hang(move |hang| {
@@ -116,33 +104,7 @@ impl Node {
     /// It may be dropped instead of being waited for, if a disk that hangs takes too long.
     pub async fn stop(mut self) {
         self.root.shutdown().await;
-        // An error says that there was nobody to report that it is closed: so it is.
-        let _ = self.storage.writer.close().await;
-    }
-}
-
-/// Closes the log on a thread of its own: a disk that hangs then holds up that thread, and not the end of the process.
-struct OwnThread(Option<LogWriter>);
-
-impl OwnThread {
-    /// Returns at once; what is returned yields when everything is written and the log's threads have ended.
-    fn close(&mut self) -> oneshot::Receiver<()> {
-        let (report, closed) = oneshot::channel();
-        if let Some(writer) = self.0.take() {
-            let close = move || {
-                drop(writer);
-                let _ = report.send(());
-            };
-            // Without a thread to be had, it is dropped here.
-            let _ = std::thread::Builder::new().name("wal-close".to_owned()).spawn(close);
-        }
-        closed
-    }
-}
-
-impl Drop for OwnThread {
-    fn drop(&mut self) {
-        drop(self.close());
+        self.storage.close().await;
     }
 }
 
@@ -358,83 +320,5 @@ fn acquaintance(router: Arc<Router>, peers: PeerStores) -> Known {
     })
 }
 
-fn open_storage(
-    config: &Config,
-    id: NodeId,
-    dir: &Path,
-    ending: UnboundedSender<Failure>,
-) -> Result<(Storage, Recovered), Failure> {
-    let faults = DiskFaults::new();
-    let log_disk = open_disk(config, &dir.join("log"), &faults)?;
-    let snapshot_disk = open_disk(config, &dir.join("snapshots"), &faults)?;
-    let options = LogOptions { segment_bytes: config.storage.segment_bytes, ..LogOptions::new(id) };
-    let fatal = move |error: crate::storage::StorageError| {
-        let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
-    };
-    let (writer, wal, recovered) =
-        LogWriter::start(log_disk, options, Box::new(fatal)).map_err(storage_failure)?;
-    for note in &recovered.notes {
-        tracing::warn!("{note}");
-    }
-    let rate = Some(config.storage.snapshot_rate_bytes_per_s).filter(|rate| *rate > 0);
-    let snapshots = SnapshotStore::open(snapshot_disk, rate).map_err(storage_failure)?;
-    Ok((Storage { writer: OwnThread(Some(writer)), wal, snapshots, faults }, recovered))
-}
-
-fn open_disk(config: &Config, dir: &Path, faults: &DiskFaults) -> Result<Arc<dyn Disk>, Failure> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir).map_err(storage_failure)?);
-    if config.chaos.enabled {
-        return Ok(Arc::new(FaultyDisk::new(disk, faults.clone())));
-    }
-    Ok(disk)
-}
-
-/// Bytes of the files below a directory; what cannot be read counts as nothing.
-fn bytes_below(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let sizes = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
-}
-
-fn storage_failure(error: OpenError) -> Failure {
-    let code = match error {
-        OpenError::Damaged { .. } | OpenError::NewerFormat { .. } | OpenError::OtherNode { .. } => DAMAGED,
-        OpenError::Locked { .. } | OpenError::Full { .. } => UNAVAILABLE,
-        OpenError::Io { .. } => INTERNAL,
-    };
-    Failure::new(code, error.to_string())
-}
-
 /// How long an orderly stop of a node may take before the process ends anyway.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-    use crate::storage::{Batch, SimDisk};
-
-    #[test]
-    fn a_disk_that_hangs_does_not_hold_up_the_end() {
-        let faults = DiskFaults::new();
-        let disk = Arc::new(FaultyDisk::new(Arc::new(SimDisk::new(1)), faults.clone()));
-        let options = LogOptions { segment_bytes: 64 << 10, ..LogOptions::new(NodeId(1)) };
-        let (writer, wal, _) = LogWriter::start(disk, options, Box::new(|_| {})).expect("an empty disk");
-        faults.delay_writes(Duration::from_secs(1));
-        let written = Arc::new(AtomicBool::new(false));
-        let done = written.clone();
-        let hard_state = crate::logic::raft::entry::HardState { term: 1, vote: None };
-        let batch = Batch { hard_state: Some(hard_state), ..Batch::new(GroupId(1)) };
-        wal.submit(batch, Box::new(move |_| done.store(true, Ordering::SeqCst)));
-        let mut closed = OwnThread(Some(writer)).close();
-        assert!(!written.load(Ordering::SeqCst), "the write hangs");
-        assert!(closed.try_recv().is_err(), "and the log is not closed yet");
-        closed.blocking_recv().expect("it is closed in the end");
-        assert!(written.load(Ordering::SeqCst), "and nothing is lost");
-    }
-}

@@ -5,9 +5,9 @@
 //!
 //! # Promises
 //!
-//! * **With a session** (the default) a change takes effect exactly once, however often it had to be sent. The caller is
-//!   told [`ClerkError::Maybe`] only when the change's fate was unknown and the session itself was lost, or a limit at
-//!   the server's door kept the clerk from asking again.
+//! * **With a session** (the default) a change takes effect exactly once, however often it had to be sent. The caller
+//!   is told [`ClerkError::Maybe`] only when the change's fate was unknown and the session itself was lost, or a limit
+//!   at the server's door kept the clerk from asking again.
 //! * **Stateless**, the server keeps nothing per client, and a lost reply is reported: a conditional put that is
 //!   refused for its version after a transmission of unknown fate ends in `Maybe`; `rules` holds the whole table.
 //! * Every call ends in time when it has a deadline, and [`ClerkError::Timeout`] says whether the change may have taken
@@ -33,8 +33,8 @@
 //!
 //! # What it does not do
 //!
-//! It opens no connection, reads no clock and knows no caller: `actors::clerk` does. It does not split calls over groups;
-//! a call names its group.
+//! It opens no connection, reads no clock and knows no caller: `actors::clerk` does. It does not split calls over
+//! groups; a call names its group.
 
 mod answers;
 mod backoff;
