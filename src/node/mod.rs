@@ -5,7 +5,7 @@
 //! * [`config`]: every key, its unit and its default. [`exit`]: exit codes. [`logging`].
 //! * [`identity`]: whose a data directory is.
 //! * `settings`: from the configuration to the options of each room.
-//! * [`assembly`] and `group`: a node's supervision tree, from its parts.
+//! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts.
 //! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
 //! * [`client`]: the client library.
 //!

@@ -35,10 +35,20 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
     /// Different keys, chosen at random
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000)
+    )]
     keys: u64,
     /// Bytes of a value
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(0..=1 << 20)
+    )]
     value_size: u32,
     /// Output for programs: JSON on standard output, with the names that `quorate bench --json` has
     #[arg(long)]
