@@ -9,11 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::Config;
-<<<<<<< HEAD
-use super::disk::{Storage, bytes_below, open_storage};
-=======
 use super::disk::{Storage, bytes_below};
->>>>>>> w2-docs
 use super::exit::{Failure, INTERNAL, UNAVAILABLE};
 use super::group::{self, Group, Shared};
 use super::identity::{DataDir, IdentityError, PeerStores};
@@ -108,12 +104,7 @@ impl Node {
     /// It may be dropped instead of being waited for, if a disk that hangs takes too long.
     pub async fn stop(mut self) {
         self.root.shutdown().await;
-<<<<<<< HEAD
-        // An error says that there was nobody to report that it is closed: so it is.
-        let _ = self.storage.writer.close().await;
-=======
         self.storage.close().await;
->>>>>>> w2-docs
     }
 }
 

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! What of a node is its disk: the log, the snapshots, and faults on purpose.
-=======
 //! The disk of a node: opening its log and its snapshots, and closing them.
->>>>>>> w2-docs
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,29 +11,11 @@ use super::exit::{DAMAGED, Failure, INTERNAL, UNAVAILABLE};
 use crate::logic::ids::NodeId;
 use crate::storage::{
     Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, RealDisk, Recovered, SnapshotStore,
-<<<<<<< HEAD
-    StorageError, WalHandle,
-=======
     WalHandle,
->>>>>>> w2-docs
 };
 
 /// What of a node is its disk.
 pub(super) struct Storage {
-<<<<<<< HEAD
-    pub writer: OwnThread,
-    pub wal: WalHandle,
-    pub snapshots: SnapshotStore,
-    pub faults: DiskFaults,
-}
-
-/// Closes the log on a thread of its own: a disk that hangs then holds up that thread, and not the end of the process.
-pub(super) struct OwnThread(Option<LogWriter>);
-
-impl OwnThread {
-    /// Returns at once; what is returned yields when everything is written and the log's threads have ended.
-    pub fn close(&mut self) -> oneshot::Receiver<()> {
-=======
     writer: OwnThread,
     pub(super) wal: WalHandle,
     pub(super) snapshots: SnapshotStore,
@@ -82,7 +60,6 @@ struct OwnThread(Option<LogWriter>);
 impl OwnThread {
     /// Returns at once; what is returned yields when everything is written and the log's threads have ended.
     fn close(&mut self) -> oneshot::Receiver<()> {
->>>>>>> w2-docs
         let (report, closed) = oneshot::channel();
         if let Some(writer) = self.0.take() {
             let close = move || {
@@ -102,33 +79,6 @@ impl Drop for OwnThread {
     }
 }
 
-<<<<<<< HEAD
-/// Opens log and snapshots; `ending` is told when the log cannot go on.
-pub(super) fn open_storage(
-    config: &Config,
-    id: NodeId,
-    dir: &Path,
-    ending: UnboundedSender<Failure>,
-) -> Result<(Storage, Recovered), Failure> {
-    let faults = DiskFaults::new();
-    let log_disk = open_disk(config, &dir.join("log"), &faults)?;
-    let snapshot_disk = open_disk(config, &dir.join("snapshots"), &faults)?;
-    let options = LogOptions { segment_bytes: config.storage.segment_bytes, ..LogOptions::new(id) };
-    let fatal = move |error: StorageError| {
-        let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
-    };
-    let (writer, wal, recovered) =
-        LogWriter::start(log_disk, options, Box::new(fatal)).map_err(storage_failure)?;
-    for note in &recovered.notes {
-        tracing::warn!("{note}");
-    }
-    let rate = Some(config.storage.snapshot_rate_bytes_per_s).filter(|rate| *rate > 0);
-    let snapshots = SnapshotStore::open(snapshot_disk, rate).map_err(storage_failure)?;
-    Ok((Storage { writer: OwnThread(Some(writer)), wal, snapshots, faults }, recovered))
-}
-
-=======
->>>>>>> w2-docs
 fn open_disk(config: &Config, dir: &Path, faults: &DiskFaults) -> Result<Arc<dyn Disk>, Failure> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir).map_err(storage_failure)?);
     if config.chaos.enabled {
@@ -160,10 +110,6 @@ fn storage_failure(error: OpenError) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-<<<<<<< HEAD
-
-=======
->>>>>>> w2-docs
     use std::time::Duration;
 
     use super::*;
