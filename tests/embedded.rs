@@ -149,7 +149,7 @@ async fn a_leader_that_is_cut_off_answers_no_linearizable_read() {
             cluster.part(host(old), &rest_hosts, true);
 
             // From the very first moment on: the old leader does not know yet that it is cut off.
-            for round in 0..20 {
+            for round in 0..6 {
                 let written = inside.put("k", format!("new-{round}")).await;
                 written.expect("the majority goes on");
                 for consistency in [Consistency::Linearizable, Consistency::Lease] {

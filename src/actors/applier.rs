@@ -279,6 +279,16 @@ fn weight(outcome: &Outcome) -> usize {
     }
 }
 
+impl Drop for Applier {
+    /// A large store takes a while to drop, and the next life waits for the end of this one.
+    fn drop(&mut self) {
+        let empty = Machine::new(self.spec.group);
+        let machine = std::mem::replace(&mut self.state.machine, empty);
+        let queue = std::mem::take(&mut self.queue);
+        self.spec.writer.run(move || drop((machine, queue)));
+    }
+}
+
 impl Actor for Applier {
     type Context = Context<Self>;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+use super::background::Background;
 use super::clock::NodeClock;
 use super::snapshots::{Schedule, SnapshotDesk};
 use super::supervision::Port;
@@ -59,6 +60,8 @@ pub struct RaftPeerSpec {
     pub persisted: Port<Persisted>,
     /// Snapshots on their way in and out.
     pub snapshots: SnapshotDesk,
+    /// A thread that may be busy, for freeing what takes a while to free.
+    pub sweeper: Background,
     /// Take a snapshot when the log has grown by so many bytes since the last, and by as many as the state has...
     pub snapshot_after_bytes: u64,
     /// ...or by so many, however large the state: well below what the core keeps in memory before it refuses proposals.
@@ -170,6 +173,7 @@ impl RaftPeer {
             reads,
             snapshot_wanted,
             compact,
+            garbage,
             role,
         } = output;
         if let Some(persist) = persist {
@@ -202,6 +206,9 @@ impl RaftPeer {
         }
         if let Some(position) = compact {
             self.compact(position);
+        }
+        if !garbage.is_empty() {
+            self.spec.sweeper.run(move || drop(garbage));
         }
         if let Some(change) = role {
             tracing::info!(group = %self.spec.group, role = ?change.role, term = change.term,
@@ -317,10 +324,21 @@ fn translate(refusal: raft::Refusal) -> Refusal {
     }
 }
 
+impl Drop for RaftPeer {
+    /// A long log takes a while to drop, and the next life waits for the end of this one.
+    fn drop(&mut self) {
+        let log = self.core.give_up_log();
+        self.spec.sweeper.run(move || drop(log));
+    }
+}
+
 impl Actor for RaftPeer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        // A core that was told to campaign need not wait for the first tick.
+        self.flushing = true;
+        ctx.notify(Flush);
         ctx.run_interval(TICK, |peer, _| peer.flush());
         ctx.run_interval(HEAVY_TICK, |peer, _| {
             peer.heavy = peer.spec.wal.heavy_groups().contains(&peer.spec.group);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -25,6 +26,10 @@ use crate::messages::group::FromPeers;
 use crate::net::Ref;
 use crate::storage::{RecoveredGroup, SnapshotStore, WalHandle};
 
+/// How long a group waits before it tries again to write to a disk that was full. With the pause that grows between
+/// restarts, that keeps within the default `supervision.max_restarts` for as long as the disk stays full.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
+
 /// What all groups of a node share.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -42,7 +47,7 @@ pub(super) struct Shared {
     pub snapshot_after_bytes: u64,
     pub snapshot_chunk_bytes: usize,
     pub policy: RestartPolicy,
-    pub hang_timeout: std::time::Duration,
+    pub hang_timeout: Duration,
 }
 
 /// A group that is put together and not started.
@@ -67,6 +72,10 @@ impl GroupDisk {
     async fn read(&self) -> Result<RecoveredGroup, String> {
         if let Some(state) = self.take() {
             return Ok(state);
+        }
+        if self.wal.is_full() {
+            // Starting at once would only fail again, until the supervisor gives up. Others lead meanwhile.
+            tokio::time::sleep(FULL_DISK_PAUSE).await;
         }
         let (reply, answer) = oneshot::channel();
         let done = move |result| drop(reply.send(result));
@@ -195,6 +204,7 @@ fn peer_child(
         take_snapshot: roles.applier.port(),
         persisted: roles.peer.port(),
         snapshots: desk,
+        sweeper: shared.snapshot_writer.clone(),
         snapshot_after_bytes: shared.snapshot_after_bytes,
         // Room for the log kept behind it, and for what comes in while it is written.
         snapshot_at_most_bytes: (config.max_log_bytes.saturating_sub(config.keep_bytes) / 4) as u64,

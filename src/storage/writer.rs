@@ -5,7 +5,7 @@
 //! be short: send a message, no more.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -44,6 +44,7 @@ struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
     pending: AtomicUsize,
+    full: AtomicBool,
     disk_bytes: AtomicU64,
     heavy: Mutex<Vec<GroupId>>,
 }
@@ -92,6 +93,7 @@ impl LogWriter {
             queue: Mutex::default(),
             filled: Condvar::new(),
             pending: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             disk_bytes: AtomicU64::new(log.disk_bytes()),
             heavy: Mutex::default(),
         });
@@ -157,6 +159,11 @@ impl WalHandle {
     /// bound by looking at this.
     pub fn pending_bytes(&self) -> usize {
         self.shared.pending.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last frame was refused because the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Relaxed)
     }
 
     /// Bytes of the log on disk.
@@ -261,6 +268,7 @@ impl Writer {
             return Ok(());
         }
         let result = self.log.append(&self.work.batches);
+        self.shared.full.store(matches!(result, Err(StorageError::Full { .. })), Ordering::Relaxed);
         if result.is_err() {
             self.work.refused.extend(self.work.batches.iter().map(|batch| batch.group));
         }

@@ -182,6 +182,24 @@ impl Cluster {
         }
     }
 
+    /// Waits until a node has applied what the others had committed when this was called.
+    pub async fn settled_while_writing(&self, client: &Client, node: NodeId) {
+        let client = client.with_deadline(Duration::from_secs(2));
+        let mut target = 0;
+        for other in self.nodes() {
+            target = target.max(client.status(other).await.map_or(0, |status| status.groups[0].commit));
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = client.status(node).await;
+            if status.as_ref().is_ok_and(|status| status.groups[0].applied >= target) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{node} lags: {status:?}\n{}", tail(&self.log(), 60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The leader of group 1, as soon as there is one that the asked nodes agree on.
     pub async fn leader(&self, client: &Client) -> NodeId {
         let client = client.with_deadline(Duration::from_secs(2));

@@ -242,14 +242,25 @@ impl Log {
         cut
     }
 
-    /// Drops everything up to and including `index` from memory.
-    pub fn compact(&mut self, index: Index) {
+    /// Takes all entries out of a log that is not used any more.
+    pub fn give_up(&mut self) -> VecDeque<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Takes everything up to and including `index` out of memory. Few entries remain as a rule, and only they are
+    /// looked at: going through a million would hold up everything else.
+    pub fn compact(&mut self, index: Index) -> VecDeque<Entry> {
         assert!(index <= self.commit && index <= self.handed, "compacting to {index} would lose entries");
-        self.base = self.position(index).expect("a compaction point is in the log");
-        while self.entries.front().is_some_and(|entry| entry.index <= index) {
-            let entry = self.entries.pop_front().expect("there is a front");
-            self.bytes -= entry.cost();
+        let base = self.position(index).expect("a compaction point is in the log");
+        let count = (index - self.base.index) as usize;
+        let rest = self.entries.split_off(count);
+        if rest.len() < count {
+            self.bytes = rest.iter().map(Entry::cost).sum();
+        } else {
+            self.bytes -= self.entries.iter().map(Entry::cost).sum::<usize>();
         }
+        self.base = base;
+        std::mem::replace(&mut self.entries, rest)
     }
 }
 
@@ -333,6 +344,19 @@ mod tests {
         log.written(2);
         assert_eq!(log.durable(), 10);
         assert_eq!((log.commit(), log.handed(), log.bytes()), (10, 10, 0));
+    }
+
+    #[test]
+    fn compaction_hands_out_what_it_drops_and_counts_what_is_left() {
+        for cut in [1, 3, 8] {
+            let mut log = log(&[1; 9]);
+            log.commit_to(9);
+            log.take_committed();
+            let garbage: Vec<Index> = log.compact(cut).iter().map(|entry| entry.index).collect();
+            assert_eq!(garbage, (1..=cut).collect::<Vec<_>>());
+            assert_eq!((log.base().index, log.last().index), (cut, 9));
+            assert_eq!(log.bytes(), (9 - cut) as usize * entry(1, 1).cost());
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a replica wants done.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::entry::{Entry, HardState, SnapshotMeta};
@@ -32,6 +34,9 @@ pub struct Output {
     pub snapshot_wanted: Vec<ChunkWanted>,
     /// The stored log up to and including this position is no longer needed.
     pub compact: Option<LogPosition>,
+    /// What was dropped from the log in memory. To be freed where nobody waits: after a snapshot of a large state it
+    /// may be a million entries.
+    pub garbage: VecDeque<Entry>,
     /// What this replica is now, when that changed. Comes last, because `accepted` and `committed` of the same batch
     /// still belong to the old role. Whoever waits for an accepted entry when leadership is lost does not know its
     /// fate: the entry of another term committed at its index tells that it is lost.

@@ -1,6 +1,6 @@
 //! One replica: its state, its door, and the term gate. What it does in each role is in the sibling files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::config::Config;
@@ -98,6 +98,12 @@ impl Raft {
             output.role = Some(role);
         }
         output
+    }
+
+    /// Takes the entries out of the log of a replica that is not used any more: freeing a million of them takes a
+    /// while, and can be done elsewhere.
+    pub fn give_up_log(&mut self) -> VecDeque<Entry> {
+        self.log.give_up()
     }
 
     /// How long until a tick is due.

@@ -43,7 +43,7 @@ impl Raft {
         let cut = self.log.compaction_point(position.index, keep_entries, keep_bytes);
         let cut = cut.min(self.log.durable()).min(self.needed_by_transfers());
         if cut > self.log.base().index {
-            self.log.compact(cut);
+            self.output.garbage.append(&mut self.log.compact(cut));
             self.output.compact = Some(self.log.base());
         }
         self.history.compact(position.index);

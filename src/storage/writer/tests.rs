@@ -121,9 +121,11 @@ fn a_full_disk_refuses_a_group_until_it_reloads() {
     // Even a small batch that would fit is refused now: it builds on the refused one.
     let next = submit(&running.handle, entries(1, index + 1..=index + 1)).recv().expect("an answer");
     assert!(matches!(next, Err(StorageError::Full { .. })));
+    assert!(running.handle.is_full());
     assert_eq!(reload(&running.handle, 1).last().index, index - 1);
     disk.limit_space(u64::MAX);
     submit(&running.handle, entries(1, index..=index)).recv().expect("an answer").expect("room again");
+    assert!(!running.handle.is_full());
     let vote = HardState { term: 2, vote: None };
     let other = Batch { hard_state: Some(vote), ..Batch::new(GroupId(2)) };
     submit(&running.handle, other).recv().expect("an answer").expect("room again");
