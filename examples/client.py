@@ -24,7 +24,7 @@ import time
 import msgpack
 
 VERSION = 1
-MAX_FRAME = 4 << 20
+MAX_FRAME = 16 * 1024 * 1024
 DEADLINE = 10.0  # seconds for a whole operation
 PATIENCE = 1.0  # seconds for one answer
 

@@ -599,7 +599,7 @@ fn too_many_requests_and_connections_are_refused_politely() {
         }
         settle().await;
         let busy = |id| {
-            let limit = "max_in_flight".to_owned();
+            let limit = "max_requests_per_connection".to_owned();
             Packet::Response(Response { id, result: Err(ServerError::Busy { limit }) })
         };
         assert_eq!(*client.received.borrow(), (10..15).map(busy).collect::<Vec<_>>());

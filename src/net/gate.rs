@@ -95,7 +95,7 @@ impl Gate {
     fn admit(&mut self, request: Request) -> Option<Ask> {
         let full = self.in_flight() >= self.max_in_flight && self.still_full();
         if full {
-            let error = ServerError::Busy { limit: "max_in_flight".to_owned() };
+            let error = ServerError::Busy { limit: "max_requests_per_connection".to_owned() };
             let response = Response { id: request.id, result: Err(error) };
             // A queue that is full of unread responses ends the connection by itself.
             self.refused += u64::from(self.outbound.try_send(response).is_ok());
