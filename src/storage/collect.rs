@@ -14,6 +14,26 @@ use crate::logic::ids::{GroupId, Index};
 /// of one at most, so two keep up; more would let the log chase its own tail when much is live.
 pub(super) const ROUNDS: u32 = 2;
 
+/// Bytes read at a time: frames of a quiet log are small, and a call for each would take most of the time.
+const WINDOW: u64 = 256 << 10;
+
+/// A piece of a segment in memory.
+#[derive(Default)]
+struct Window {
+    segment: u32,
+    /// Offset in the segment.
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// What there is of the segment from the frame of this entry on.
+    fn at(&self, position: &Position) -> &[u8] {
+        let ahead = position.frame.checked_sub(self.start).filter(|_| position.segment == self.segment);
+        ahead.and_then(|ahead| self.bytes.get(ahead as usize..)).unwrap_or_default()
+    }
+}
+
 impl Log {
     /// Reads the state of a group back from the files; the default for a group that was never written to.
     ///
@@ -48,15 +68,16 @@ impl Log {
         }
         // A group's positions ascend with its indexes, so its entries come out in order.
         wanted.sort_unstable_by_key(|(_, _, position)| (position.segment, position.at));
-        let mut bytes = Vec::new();
+        let mut window = Window::default();
         let mut read = None;
         for (id, index, position) in wanted {
             if read != Some((position.segment, position.frame)) {
-                self.read_frame(&position, &mut bytes)?;
+                self.read_frame(&position, &mut window)?;
                 read = Some((position.segment, position.frame));
             }
             let start = (position.at - position.frame) as usize;
-            let entry = bytes
+            let entry = window
+                .at(&position)
                 .get(start..start + position.length as usize)
                 .ok_or("an entry outside its frame")
                 .and_then(|bytes| record::decode_entry(index, bytes));
@@ -73,30 +94,39 @@ impl Log {
         Ok(groups)
     }
 
-    /// Reads and verifies the frame of a live entry.
-    fn read_frame(&self, position: &Position, bytes: &mut Vec<u8>) -> Result<(), StorageError> {
+    /// Brings the frame of a live entry into the window, and verifies it.
+    fn read_frame(&self, position: &Position, window: &mut Window) -> Result<(), StorageError> {
+        let whole = window.at(position);
+        let held = frame::claims(whole).is_some_and(|(length, _)| whole.len() >= FRAME_HEADER + length);
+        if !held {
+            self.move_window(position, window)?;
+        }
+        if frame::open(window.at(position), self.salt(position.segment)).is_some() {
+            return Ok(());
+        }
+        let found =
+            "the frame there was written by this node, its checksum does not match, but it was acknowledged";
+        Err(StorageError::damaged(&self.name_of(position.segment), u64::from(position.frame), found))
+    }
+
+    /// Reads the file from a frame on: a good piece, or all of the frame if that is longer.
+    fn move_window(&self, position: &Position, window: &mut Window) -> Result<(), StorageError> {
         let name = self.name_of(position.segment);
         let offset = u64::from(position.frame);
         let failed = |error| StorageError::failed("read", &name, &error);
-        let damaged = || {
-            let expected = "its checksum does not match, but it was acknowledged";
-            StorageError::damaged(
-                &name,
-                offset,
-                format!("the frame there was written by this node, {expected}"),
-            )
-        };
-        bytes.resize(FRAME_HEADER, 0);
-        self.disk.read(&name, offset, bytes).map_err(failed)?;
-        let (length, _) = frame::claims(bytes).expect("a whole frame header was read");
         let rest = self.disk.size(&name).map_err(failed)?.saturating_sub(offset);
-        if (length + FRAME_HEADER) as u64 > rest {
-            return Err(damaged());
+        let mut length = rest.min(WINDOW);
+        loop {
+            window.bytes.resize(usize::try_from(length).expect("a segment fits in memory"), 0);
+            self.disk.read(&name, offset, &mut window.bytes).map_err(failed)?;
+            (window.segment, window.start) = (position.segment, position.frame);
+            let claimed =
+                frame::claims(&window.bytes).map_or(0, |(length, _)| (FRAME_HEADER + length) as u64);
+            if claimed <= length || claimed > rest {
+                return Ok(());
+            }
+            length = claimed;
         }
-        bytes.resize(FRAME_HEADER + length, 0);
-        self.disk.read(&name, offset, bytes).map_err(failed)?;
-        frame::open(bytes, self.salt(position.segment)).ok_or_else(damaged)?;
-        Ok(())
     }
 
     /// Gives up segments that hold nothing live, moves small groups out of old ones, and sees to the spares. To be
