@@ -1,6 +1,7 @@
 //! The Raft peer of a group: feeds the core, and does what it says in the order in which it says it.
-//! `snapshotting` is what it does about snapshots.
+//! `snapshotting` is what it does about snapshots, `observing` what it says of itself.
 
+mod observing;
 mod snapshotting;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,9 @@ use crate::logic::ids::{GroupId, Index, LogPosition, NodeId};
 use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::message::Envelope;
 use crate::logic::raft::{self, Input, Output, Persist, Raft, Role};
-use crate::messages::admin::GroupStatus;
 use crate::messages::group::{
-    Committed, FromPeers, Install, Leadership, ObservePeer, PeerStatus, Propose, ReadBarrier, Refusal,
-    RoleChanged, TakeSnapshot, TransferLeader, Verdicts,
+    Committed, FromPeers, Install, Leadership, Propose, ReadBarrier, Refusal, RoleChanged, TakeSnapshot,
+    TransferLeader, Verdicts,
 };
 use crate::net::Ref;
 use crate::storage::{Batch, StorageError, WalHandle};
@@ -281,39 +281,6 @@ impl RaftPeer {
             let _ = self.spec.verdicts.tell(Verdicts { accepted, refused, reads });
         }
     }
-
-    fn status(&self) -> PeerStatus {
-        let status = self.core.status();
-        PeerStatus {
-            status: GroupStatus {
-                group: self.spec.group,
-                role: role_name(&status).to_owned(),
-                leader: status.leader,
-                term: status.hard_state.term,
-                last: status.last.index,
-                commit: status.commit,
-                applied: 0,
-                snapshot: status.snapshot.map_or(0, |last| last.index),
-                keys: 0,
-                bytes: 0,
-                sessions: 0,
-                time_ms: 0,
-                hash: String::new(),
-                peers: status.peers.iter().map(|peer| (peer.node, peer.matched)).collect(),
-            },
-            membership: status.membership,
-        }
-    }
-}
-
-fn role_name(status: &raft::Status) -> &'static str {
-    match status.role {
-        Role::Leader => "leader",
-        Role::Candidate => "candidate",
-        Role::PreCandidate => "pre-candidate",
-        Role::Follower if status.membership.learners.contains(&status.id) => "learner",
-        Role::Follower => "follower",
-    }
 }
 
 fn translate(refusal: raft::Refusal) -> Refusal {
@@ -406,13 +373,5 @@ impl Handler<Persisted> for RaftPeer {
                 ctx.stop();
             }
         }
-    }
-}
-
-impl Handler<ObservePeer> for RaftPeer {
-    type Result = PeerStatus;
-
-    fn handle(&mut self, _: ObservePeer, _: &mut Self::Context) -> PeerStatus {
-        self.status()
     }
 }

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 /// Shortest wait.
 const FLOOR: Duration = Duration::from_millis(10);
-/// Width of the first wait's jitter; it doubles with each failure.
+/// Width of the first waits' jitter; it doubles with each later failure.
 const SPREAD: Duration = Duration::from_millis(40);
+/// So many waits are short: an actor of the leader that failed is back, or another leader elected, before long, and a
+/// wait that has doubled since would be longer than that itself.
+const SHORT: u32 = 5;
 
 /// How long to wait after `failures` failures in a row (0: the first): between 10 ms and 50 ms at first, then up to
 /// twice as wide each time, never longer than `cap`.
 pub(super) fn pause(failures: u32, cap: Duration, rng: &mut fastrand::Rng) -> Duration {
     let room = cap.saturating_sub(FLOOR).as_micros() as u64;
-    let spread = (SPREAD.as_micros() as u64).saturating_mul(1 << failures.min(16)).min(room);
+    let spread =
+        (SPREAD.as_micros() as u64).saturating_mul(1 << failures.saturating_sub(SHORT - 1).min(16)).min(room);
     FLOOR.min(cap) + Duration::from_micros(rng.u64(0..=spread))
 }
 
@@ -26,7 +30,8 @@ mod tests {
         let longest = |n, rng: &mut fastrand::Rng| (0..200).map(|_| pause(n, cap, rng)).max();
         assert!(longest(0, &mut rng) <= Some(Duration::from_millis(50)));
         assert!(longest(0, &mut rng) > Some(Duration::from_millis(40)));
-        assert!(longest(3, &mut rng) > Some(Duration::from_millis(250)));
+        assert!(longest(4, &mut rng) <= Some(Duration::from_millis(50)));
+        assert!(longest(7, &mut rng) > Some(Duration::from_millis(250)));
         for failures in 0..40 {
             for _ in 0..50 {
                 let pause = pause(failures, cap, &mut rng);
