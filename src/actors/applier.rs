@@ -8,7 +8,7 @@ use actix::prelude::*;
 use super::background::Background;
 use super::supervision::Port;
 use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Outcome, Query, Reply};
+use crate::logic::kv::command::{LeaseId, Outcome, Query, Reply};
 use crate::logic::kv::{Machine, Restorer};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
@@ -126,7 +126,7 @@ impl Applier {
         if self.installing > 0 {
             return;
         }
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut granted) = (Vec::new(), Vec::new());
         for _ in 0..APPLY_SLICE {
             let Some(entry) = self.queue.pop_front() else {
                 break;
@@ -137,11 +137,12 @@ impl Applier {
                 continue;
             }
             let outcome = self.apply(entry);
+            granted.extend_from_slice(self.state.machine.granted());
             if position.index <= self.report_upto {
                 outcomes.push((position, outcome));
             }
         }
-        self.report(outcomes);
+        self.report(outcomes, granted);
         self.take_due(ctx);
         if !self.queue.is_empty() {
             self.continue_later(ctx);
@@ -174,7 +175,7 @@ impl Applier {
         }
     }
 
-    fn report(&self, outcomes: Vec<(LogPosition, Outcome)>) {
+    fn report(&self, outcomes: Vec<(LogPosition, Outcome)>, granted: Vec<LeaseId>) {
         let machine = &self.state.machine;
         let applied = Applied {
             outcomes,
@@ -182,6 +183,7 @@ impl Applier {
             time_ms: machine.time_ms(),
             next_deadline: machine.next_deadline(),
             stats: machine.stats(),
+            granted,
         };
         let _ = self.spec.applied.tell(applied);
     }
@@ -293,7 +295,7 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        self.report(Vec::new());
+        self.report(Vec::new(), Vec::new());
     }
 }
 

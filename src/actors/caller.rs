@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use actix::Message;
 
+use crate::logic::kv::command::LeaseId;
 use crate::messages::client::{Answer, Response, ServerError};
 use crate::net::Ref;
 use crate::net::router::Ask;
@@ -46,6 +47,8 @@ pub(crate) struct Caller {
 pub(crate) enum Kind {
     /// A question, which may be asked again.
     Read,
+    /// The question whether it is the turn of a lease, which may be kept for so many milliseconds until it is.
+    Turn(LeaseId, u32),
     /// A command of a session: the clerk retries it and it takes effect once.
     Stamped,
     /// A command without a session, whose client would rather wait than not know.
@@ -86,7 +89,7 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         let error = match self.kind {
-            Kind::Read => ServerError::NotLeader { leader: None },
+            Kind::Read | Kind::Turn(..) => ServerError::NotLeader { leader: None },
             Kind::Stamped | Kind::Stateless => ServerError::Unknown,
         };
         self.respond(Err(error));

@@ -10,8 +10,9 @@ use super::clock::NodeClock;
 use super::supervision::Port;
 use crate::logic::desk::clock::LogClock;
 use crate::logic::desk::pending::{Fate, Pending};
+use crate::logic::desk::turns::Turns;
 use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Command, LogCommand, Outcome, Query, Stamp};
+use crate::logic::kv::command::{Command, LeaseId, LogCommand, Outcome, Query, Reply, Stamp};
 use crate::logic::kv::{Limits, Stats};
 use crate::messages::client::{Answer, Consistency, Request, RequestBody, ServerError};
 use crate::messages::group::{
@@ -21,6 +22,9 @@ use crate::net::router::Ask;
 
 /// How often the leader looks whether something in the store is due to expire.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
+
+/// Longest time for which the question whose turn it is is kept: a client that has gone away is forgotten then.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a KV server is given.
 #[derive(Clone)]
@@ -66,6 +70,7 @@ pub struct KvServer {
     /// Those of a batch who are not answered yet.
     at_applier: BTreeMap<u64, std::vec::IntoIter<Caller>>,
     reading: usize,
+    turns: Turns<Caller>,
     flushing: bool,
 }
 
@@ -95,6 +100,7 @@ impl KvServer {
             at_barrier: BTreeMap::new(),
             at_applier: BTreeMap::new(),
             reading: 0,
+            turns: Turns::default(),
             flushing: false,
         }
     }
@@ -111,7 +117,11 @@ impl KvServer {
                 self.take_write(caller(kind), stamp, command);
             }
             RequestBody::Read { query, consistency } => {
-                self.take_read(caller(Kind::Read), query, consistency)
+                let kind = match query {
+                    Query::Turn { lease, wait_ms } => Kind::Turn(lease, wait_ms),
+                    _ => Kind::Read,
+                };
+                self.take_read(caller(kind), query, consistency)
             }
             RequestBody::Admin(_) => {
                 caller(Kind::Read).answer(Err(ServerError::Invalid("not for a group".into())));
@@ -277,6 +287,37 @@ impl KvServer {
         }
     }
 
+    /// Answers a question, unless it is one that waits for a turn.
+    fn answer_read(&mut self, caller: Caller, outcome: Outcome) {
+        match (caller.kind(), &outcome) {
+            (Kind::Turn(lease, wait_ms), Ok(Reply::Turn { held: false })) if wait_ms > 0 => {
+                self.let_wait(caller, lease, wait_ms);
+            }
+            _ => caller.answer(to_result(outcome)),
+        }
+    }
+
+    /// The applier said "not yet" before it could say that the turn has come, so no turn is missed.
+    fn let_wait(&mut self, caller: Caller, lease: LeaseId, wait_ms: u32) {
+        if !self.leadership.leads {
+            return caller.answer(Err(self.not_leader()));
+        }
+        if self.turns.len() >= self.spec.max_pending_requests {
+            return caller.answer(Err(self.error(Refusal::Busy("max_pending_requests"))));
+        }
+        let wait = Duration::from_millis(wait_ms.into()).min(LONGEST_WAIT);
+        if let Some(before) = self.turns.wait(lease, self.spec.clock.now() + wait, caller) {
+            before.answer(turn(false));
+        }
+    }
+
+    /// Answers those who have waited long enough for their turns.
+    fn end_waits(&mut self) {
+        while let Some(caller) = self.turns.take_due(self.spec.clock.now()) {
+            caller.answer(turn(false));
+        }
+    }
+
     fn settle(&mut self, outcomes: Vec<(LogPosition, Outcome)>) {
         for (position, outcome) in outcomes {
             match self.pending.apply(position) {
@@ -295,11 +336,17 @@ fn to_result(outcome: Outcome) -> Result<Answer, ServerError> {
     outcome.map(Answer::Kv).map_err(ServerError::Refused)
 }
 
+/// The answer to the question whose turn it is.
+fn turn(held: bool) -> Result<Answer, ServerError> {
+    Ok(Answer::Kv(Reply::Turn { held }))
+}
+
 impl Actor for KvServer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(EXPIRY_TICK, |server, ctx| {
+            server.end_waits();
             if server.advance() {
                 server.flush_later(ctx);
             }
@@ -350,6 +397,9 @@ impl Handler<RoleChanged> for KvServer {
             for caller in self.pending.give_up(|caller| caller.kind() == Kind::Stamped) {
                 caller.answer(Err(ServerError::Unknown));
             }
+            for caller in self.turns.take_all() {
+                caller.answer(Err(ServerError::NotLeader { leader: now.leader }));
+            }
         }
     }
 }
@@ -367,6 +417,11 @@ impl Handler<Applied> for KvServer {
         self.next_deadline = applied.next_deadline;
         self.advancing = false;
         self.stats = applied.stats;
+        for lease in applied.granted {
+            if let Some(caller) = self.turns.take(lease) {
+                caller.answer(turn(true));
+            }
+        }
     }
 }
 
@@ -374,16 +429,16 @@ impl Handler<Answers> for KvServer {
     type Result = ();
 
     fn handle(&mut self, answers: Answers, _: &mut Self::Context) {
-        let Some(callers) = self.at_applier.get_mut(&answers.id) else {
+        let Some(mut callers) = self.at_applier.remove(&answers.id) else {
             return;
         };
         for outcome in answers.outcomes {
             let caller = callers.next().expect("there is one answer to each question");
-            caller.answer(to_result(outcome));
+            self.answer_read(caller, outcome);
             self.reading -= 1;
         }
-        if callers.len() == 0 {
-            self.at_applier.remove(&answers.id);
+        if callers.len() > 0 {
+            self.at_applier.insert(answers.id, callers);
         }
     }
 }
@@ -451,7 +506,8 @@ mod tests {
 
     fn applied(index: Index, next_deadline: Option<u64>) -> Applied {
         let upto = LogPosition { index, term: 1 };
-        Applied { outcomes: Vec::new(), upto, time_ms: 5, next_deadline, stats: Stats::default() }
+        let (outcomes, granted) = (Vec::new(), Vec::new());
+        Applied { outcomes, upto, time_ms: 5, next_deadline, stats: Stats::default(), granted }
     }
 
     fn refused(id: u64) -> Verdicts {

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cluster::{ClusterArgs, unexpected};
-use super::kv::{changed_json, changed_text};
+use super::cluster::{ClusterArgs, explain};
+use super::kv::{FenceArgs, changed_json, changed_text};
 use super::output::Output;
 use super::text::{parse_hex, parse_lease, parse_ttl_ms};
-use crate::logic::kv::command::{Change, Command, Expect, Lifetime, Reply, Version};
+use crate::logic::kv::command::{Change, Expect, Lifetime, Version};
 use crate::node::exit::{self, Failure};
 
 /// More is never read; a node's own limit is lower.
@@ -47,6 +47,8 @@ pub(super) struct Args {
     /// File with the changes; without it, standard input
     file: Option<PathBuf>,
     #[command(flatten)]
+    fence: FenceArgs,
+    #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }
 
@@ -58,8 +60,9 @@ impl Args {
                 "there is no change in the input; see `quorate batch --help` for the format",
             ));
         }
-        let reply = self.cluster.run(async |cluster| cluster.write(Command::Batch(changes)).await)?;
-        let Reply::Batch(results) = reply else { return Err(unexpected(&reply)) };
+        let fence = self.fence.fence;
+        let results =
+            self.cluster.run(async |cluster| cluster.fenced(fence).batch(changes).await.map_err(explain))?;
         let mut out = Output::new(self.cluster.json);
         if out.json {
             let results: Vec<Value> = results.into_iter().map(changed_json).collect();

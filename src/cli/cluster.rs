@@ -14,7 +14,7 @@ use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::kv::command::{Command, Query, Reply};
 use crate::messages::admin::{AdminReply, AdminRequest};
 use crate::messages::client::{Answer, Consistency};
-use crate::node::client::{Client, ClientOptions};
+use crate::node::client::{Client, ClientOptions, Fence};
 use crate::node::config::Config;
 use crate::node::exit::{self, Failure};
 
@@ -156,6 +156,16 @@ impl Cluster {
         &self.client
     }
 
+    /// The same, whose changes are made under a lock.
+    pub(super) fn fenced(&self, fence: Option<Fence>) -> Client {
+        fence.map_or_else(|| self.client.clone(), |fence| self.client.fenced(fence))
+    }
+
+    /// Where it was found.
+    pub(super) fn endpoints(&self) -> &[String] {
+        &self.target.endpoints
+    }
+
     /// Changes something.
     pub(super) async fn write(&self, command: Command) -> Result<Reply, Failure> {
         self.reply(Op::Write(command)).await
@@ -239,6 +249,10 @@ pub(super) fn explain(error: ClerkError) -> Failure {
         }
         ClerkError::LeaseExpired => {
             (exit::REFUSED, "the lease has expired; grant a new one: quorate lease grant".into())
+        }
+        ClerkError::LockHeld { .. } => (exit::REFUSED, format!("{error}; wait for it, or ask again later")),
+        ClerkError::LockLost { .. } => {
+            (exit::REFUSED, format!("{error}; nothing was changed: the fence did its work"))
         }
         ClerkError::Timeout { maybe: true, cause } => (
             exit::MAYBE,

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::cluster::{ClusterArgs, unexpected};
+use super::cluster::{ClusterArgs, explain, unexpected};
 use super::output::Output;
 use super::text::{self, Keep, escape, json_bytes};
 use crate::logic::ids::NodeId;
-use crate::logic::kv::command::{Change, Changed, Command, Expect, LeaseId, Lifetime, Query, Reply, Version};
+use crate::logic::kv::command::{Change, Changed, Expect, LeaseId, Lifetime, Query, Reply, Version};
 use crate::messages::client::Consistency;
+use crate::node::client::Fence;
 use crate::node::exit::{self, Failure};
 
 /// More is never read from a file or standard input; a node's own limit is lower.
@@ -41,6 +42,8 @@ pub(super) struct PutArgs {
     /// Let the key live as long as a lease
     #[arg(long, value_name = "LEASE", value_parser = text::parse_lease)]
     lease: Option<LeaseId>,
+    #[command(flatten)]
+    fence: FenceArgs,
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }
@@ -84,6 +87,8 @@ pub(super) struct AppendArgs {
     #[arg(long, value_name = "N")]
     version: Option<Version>,
     #[command(flatten)]
+    fence: FenceArgs,
+    #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }
 
@@ -109,6 +114,8 @@ pub(super) struct CasArgs {
     #[arg(long, value_name = "LEASE", value_parser = text::parse_lease)]
     lease: Option<LeaseId>,
     #[command(flatten)]
+    fence: FenceArgs,
+    #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }
 
@@ -128,6 +135,8 @@ pub(super) struct DelArgs {
     /// Only if the key has this version
     #[arg(long, value_name = "N")]
     version: Option<Version>,
+    #[command(flatten)]
+    fence: FenceArgs,
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }
@@ -154,6 +163,14 @@ struct ValueSource {
     /// Read the value from a file
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+}
+
+/// Under which lock.
+#[derive(Debug, clap::Args)]
+pub(super) struct FenceArgs {
+    /// Only if this lock is held under this token; a command of `quorate lock` writes --fence "$QUORATE_LOCK"
+    #[arg(long, value_name = "LOCK:TOKEN", value_parser = text::parse_fence)]
+    pub(super) fence: Option<Fence>,
 }
 
 /// How fresh an answer must be.
@@ -244,9 +261,9 @@ fn expect(version: Option<Version>) -> Expect {
 }
 
 /// Carries out one change and prints what came of it.
-fn change(cluster: ClusterArgs, change: Change) -> Result<u8, Failure> {
-    let reply = cluster.run(async |cluster| cluster.write(Command::Change(change)).await)?;
-    let Reply::Changed(changed) = reply else { return Err(unexpected(&reply)) };
+fn change(cluster: ClusterArgs, fence: FenceArgs, change: Change) -> Result<u8, Failure> {
+    let changed =
+        cluster.run(async |cluster| cluster.fenced(fence.fence).change(change).await.map_err(explain))?;
     let mut out = Output::new(cluster.json);
     out.either(changed_text(changed), &changed_json(changed))?;
     out.flush()?;
@@ -276,7 +293,7 @@ impl PutArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let (key, value) = (self.value.key(&self.key)?, self.value.read()?);
         let lifetime = lifetime(self.ttl, self.lease);
-        change(self.cluster, Change::Put { key, value, expect: Expect::Any, lifetime })
+        change(self.cluster, self.fence, Change::Put { key, value, expect: Expect::Any, lifetime })
     }
 }
 
@@ -284,21 +301,22 @@ impl CasArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let (key, value) = (self.value.key(&self.key)?, self.value.read()?);
         let lifetime = lifetime(self.ttl, self.lease);
-        change(self.cluster, Change::Put { key, value, expect: expect(Some(self.version)), lifetime })
+        let expect = expect(Some(self.version));
+        change(self.cluster, self.fence, Change::Put { key, value, expect, lifetime })
     }
 }
 
 impl AppendArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let (key, value) = (self.value.key(&self.key)?, self.value.read()?);
-        change(self.cluster, Change::Append { key, value, expect: expect(self.version) })
+        change(self.cluster, self.fence, Change::Append { key, value, expect: expect(self.version) })
     }
 }
 
 impl DelArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let key = text::parse_bytes(&self.key, self.hex).map_err(Failure::usage)?;
-        change(self.cluster, Change::Delete { key, expect: expect(self.version) })
+        change(self.cluster, self.fence, Change::Delete { key, expect: expect(self.version) })
     }
 }
 

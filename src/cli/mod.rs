@@ -1,7 +1,7 @@
 //! The commands of the binary, one file a family.
 //!
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
-//!   `lease.rs`: lease.
+//!   `lease.rs`: lease; `lock.rs`: lock.
 //! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
 //! * `up.rs`: up; `node.rs`: node; `config.rs`: config.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
@@ -23,6 +23,7 @@ mod cluster;
 mod config;
 mod kv;
 mod lease;
+mod lock;
 mod node;
 mod output;
 mod progress;
@@ -80,6 +81,7 @@ enum Command {
     Range(range::Args),
     Batch(batch::Args),
     Lease(lease::Args),
+    Lock(lock::Args),
     Status(admin::StatusArgs),
     Tree(admin::TreeArgs),
     Leader(admin::LeaderArgs),
@@ -122,6 +124,7 @@ impl Command {
             Self::Range(args) => args.run(),
             Self::Batch(args) => args.run(),
             Self::Lease(args) => args.run(),
+            Self::Lock(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Tree(args) => args.run(),
             Self::Leader(args) => args.run(),
@@ -143,6 +146,7 @@ impl Command {
             Self::Range(args) => args.cluster.json,
             Self::Batch(args) => args.cluster.json,
             Self::Lease(args) => args.json(),
+            Self::Lock(args) => args.cluster.json,
             Self::Status(args) => args.cluster.json,
             Self::Tree(args) => args.cluster.json,
             Self::Leader(args) => args.json(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::logic::ids::GroupId;
 use crate::logic::kv::command::LeaseId;
+use crate::node::client::Fence;
 
 /// Reads a duration such as `250ms`, `30s`, `5m`, `2h` or `1d`.
 ///
@@ -55,6 +56,22 @@ pub(super) fn parse_lease(text: &str) -> Result<LeaseId, String> {
 /// A lease as [`parse_lease`] reads it.
 pub(super) fn lease_text(lease: LeaseId) -> String {
     format!("{}:{}", lease.group.0, lease.index)
+}
+
+/// Reads a fence: the name of a lock and the token of its holder.
+pub(super) fn parse_fence(text: &str) -> Result<Fence, String> {
+    let parts = text.rsplit_once(':').and_then(|(lock, token)| Some((lock, token.parse().ok()?)));
+    match parts {
+        Some((lock, token)) => Ok(Fence { lock: Bytes::copy_from_slice(lock.as_bytes()), token }),
+        None => Err(format!(
+            "{text:?} is no fence; write LOCK:TOKEN, which `quorate lock` gives its command in QUORATE_LOCK"
+        )),
+    }
+}
+
+/// A fence as [`parse_fence`] reads it. The name came from a command line, so it is text.
+pub(super) fn fence_text(fence: &Fence) -> String {
+    format!("{}:{}", String::from_utf8_lossy(&fence.lock), fence.token)
 }
 
 /// Reads hexadecimal bytes.
@@ -200,6 +217,17 @@ mod tests {
         assert_eq!(parse_lease(&lease_text(lease)), Ok(lease));
         for bad in ["", "7", "7:", ":1", "a:b", "-1:2"] {
             assert!(parse_lease(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fences_are_read_as_they_are_written() {
+        for lock in ["l", "", "a:b", "é"] {
+            let fence = Fence { lock: Bytes::copy_from_slice(lock.as_bytes()), token: 42 };
+            assert_eq!(parse_fence(&fence_text(&fence)), Ok(fence));
+        }
+        for bad in ["", "l", "l:", "l:x", "l:-1", "42"] {
+            assert!(parse_fence(bad).is_err(), "{bad}");
         }
     }
 

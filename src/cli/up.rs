@@ -118,7 +118,8 @@ fn node_command(
     }
 }
 
-fn watch(kind: SignalKind) -> Result<Signal, Failure> {
+/// The signals of a kind that come from now on; they no longer end this process.
+pub(super) fn watch(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::internal(format!("cannot watch for signals: {error}")))
 }
 

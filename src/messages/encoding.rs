@@ -107,6 +107,7 @@ fn command_cost(command: &Command) -> usize {
     match command {
         Command::Change(change) => change_cost(change),
         Command::Batch(changes) => 16 + changes.iter().map(change_cost).sum::<usize>(),
+        Command::Claim { lock, owner, .. } => 64 + blob(lock.len()) + blob(owner.len()),
         _ => 64,
     }
 }
@@ -118,7 +119,9 @@ fn change_cost(change: &Change) -> usize {
             Change::Put { key, value, .. } | Change::Append { key, value, .. } => {
                 blob(key.len()) + blob(value.len())
             }
-            Change::Delete { key, .. } | Change::Check { key, .. } => blob(key.len()),
+            Change::Delete { key, .. } | Change::Check { key, .. } | Change::Fence { lock: key, .. } => {
+                blob(key.len())
+            }
         }
 }
 
@@ -126,7 +129,8 @@ fn query_cost(query: &Query) -> usize {
     const FIXED: usize = 96;
     FIXED
         + match query {
-            Query::Get { key } => blob(key.len()),
+            Query::Get { key } | Query::Lock { lock: key } => blob(key.len()),
+            Query::Turn { .. } => 0,
             Query::Range { start, end, .. } => {
                 blob(start.len()) + end.as_ref().map_or(1, |end| blob(end.len()))
             }
@@ -163,6 +167,7 @@ fn reply_cost(reply: &Reply) -> usize {
             32 + pairs + cursor.as_ref().map_or(1, |cursor| blob(cursor.len()))
         }
         Reply::Batch(changed) => 16 + 32 * changed.len(),
+        Reply::Lock { holder, .. } => 112 + holder.as_ref().map_or(0, |holder| blob(holder.owner.len())),
         _ => 64,
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::admin::GroupStatus;
 use crate::logic::ids::{Index, LogPosition, NodeId, Term};
 use crate::logic::kv::Stats;
-use crate::logic::kv::command::{Outcome, Query};
+use crate::logic::kv::command::{LeaseId, Outcome, Query};
 use crate::logic::raft::entry::{Entry, SnapshotMark};
 use crate::logic::raft::membership::Membership;
 use crate::logic::raft::message::Envelope;
@@ -152,6 +152,8 @@ pub struct Applied {
     pub next_deadline: Option<u64>,
     /// What the store holds now.
     pub stats: Stats,
+    /// Leases whose turn it has become to hold the lock that they claim.
+    pub granted: Vec<LeaseId>,
 }
 
 /// KV server to applier: answer these once `index` is applied.

@@ -19,6 +19,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `kv` | the store's methods |
+//! | `lock` | locks, and fences |
 //! | `pages` | walking over many keys |
 //! | `admin` | questions and orders to nodes |
 //! | `life` | the thread and the supervisor behind a client |
@@ -26,6 +27,7 @@
 mod admin;
 mod kv;
 mod life;
+mod lock;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -37,11 +39,12 @@ use tokio::sync::oneshot;
 
 pub use self::kv::{Lease, Versioned};
 use self::life::Life;
+pub use self::lock::{Fence, Lock, LockGuard, LockHolder, LockStatus};
 pub use self::pages::{Page, PageLimit, Pages};
 use crate::actors::clerk::{ClerkSettings, Invoke};
 use crate::logic::clerk::{ClerkError, ClerkOptions, Op};
 use crate::logic::ids::GroupId;
-use crate::logic::kv::command::Command;
+use crate::logic::kv::command::{Command, Reply};
 use crate::messages::client::{Answer, Consistency};
 use crate::net::NetSettings;
 use crate::net::transport::{TcpTransport, Transport};
@@ -73,6 +76,9 @@ pub struct ClientOptions {
     pub transport: Arc<dyn Transport>,
     /// Seed of the pauses between attempts; drawn at random unless said otherwise.
     pub seed: Option<u64>,
+    /// Tells the claims of this client on a lock from those of all others, so no two clients may have the same; drawn
+    /// at random unless said otherwise.
+    pub identity: Option<u64>,
 }
 
 impl ClientOptions {
@@ -91,6 +97,7 @@ impl ClientOptions {
             net: NetSettings::default(),
             transport: TcpTransport::shared(),
             seed: None,
+            identity: None,
         }
     }
 
@@ -136,6 +143,7 @@ pub struct Client {
     group: GroupId,
     deadline: Option<Duration>,
     consistency: Consistency,
+    fence: Option<Arc<Fence>>,
 }
 
 impl Client {
@@ -147,7 +155,7 @@ impl Client {
     /// [`Invalid`](ClerkError::Invalid) when there is no address; [`Unavailable`](ClerkError::Unavailable) when the
     /// thread could not be started.
     pub async fn connect(options: ClientOptions) -> Result<Client, ClerkError> {
-        let life = Life::in_thread(options.settings()?, options.group).await?;
+        let life = Life::in_thread(&options).await?;
         Ok(Client::new(life, &options))
     }
 
@@ -160,13 +168,13 @@ impl Client {
     /// # Panics
     /// Outside a `LocalSet`.
     pub async fn local(options: ClientOptions) -> Result<Client, ClerkError> {
-        let life = Life::here(options.settings()?, options.group).await?;
+        let life = Life::here(&options).await?;
         Ok(Client::new(life, &options))
     }
 
     fn new(life: Life, options: &ClientOptions) -> Client {
         let ClientOptions { group, deadline, consistency, .. } = *options;
-        Client { life: Arc::new(life), group, deadline, consistency }
+        Client { life: Arc::new(life), group, deadline, consistency, fence: None }
     }
 
     /// The same client, whose calls may take so long; `None`: for ever.
@@ -214,6 +222,13 @@ impl Client {
             Err(_) if effect => Err(ClerkError::Maybe),
             Err(_) => Err(ClerkError::Unavailable("the client was restarted; try again".to_owned())),
         }
+    }
+}
+
+fn reply(answer: Answer) -> Result<Reply, ClerkError> {
+    match answer {
+        Answer::Kv(reply) => Ok(reply),
+        Answer::Admin(_) => Err(misfit()),
     }
 }
 

@@ -27,8 +27,8 @@ use crate::logic::ids::NodeId;
 use crate::logic::restart::{Decision, RestartPolicy, RestartState};
 use crate::node::config::LauncherConfig;
 
-pub use child::Ending;
 use child::{Child, Signal};
+pub use child::{Ending, end_with_parent};
 pub use console::{Console, Line};
 pub use ports::check as check_addresses;
 use verdict::{Verdict, verdict};

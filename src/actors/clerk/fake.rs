@@ -136,7 +136,7 @@ impl FakeCluster {
                 Ok(Changed::Version(entry.1))
             }
             Change::Delete { key, .. } => Ok(Changed::Deleted { existed: data.remove(key).is_some() }),
-            Change::Check { .. } => Ok(Changed::Held),
+            Change::Check { .. } | Change::Fence { .. } => Ok(Changed::Held),
         }
     }
 
@@ -163,7 +163,7 @@ impl FakeCluster {
                 let cursor = pairs.last().filter(|_| more).map(|pair| pair.key.clone());
                 Ok(Reply::Pairs { pairs, cursor })
             }
-            Query::Range { .. } => Ok(Reply::Done),
+            Query::Range { .. } | Query::Lock { .. } | Query::Turn { .. } => Ok(Reply::Done),
         }
     }
 }

@@ -77,6 +77,14 @@ impl Op {
         }
     }
 
+    /// For how long the server may keep the question before it answers.
+    pub(super) fn kept(&self) -> Duration {
+        match self {
+            Op::Read { query: Query::Turn { wait_ms, .. }, .. } => Duration::from_millis((*wait_ms).into()),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether it may change anything.
     pub fn has_effect(&self) -> bool {
         match self {

@@ -253,11 +253,23 @@ impl Clerk {
                 if !group.route.heard_since(to, at) {
                     let times = (self.now, self.now + timeout);
                     group.route.hung(to, serial, times, (self.options.max_pause, &mut self.rng));
+                    self.stop_waiting_for(to, out);
                 }
                 self.attempt_lost(serial, Obstacle::Silence(to), out);
             }
             State::Pausing { .. } => self.enqueue(serial, out),
             State::Unstamped | State::Ready => {}
+        }
+    }
+
+    /// A node hangs: questions that it may keep for long are not left with it.
+    fn stop_waiting_for(&mut self, node: EndpointId, out: &mut Output) {
+        let kept = |p: &Pending| {
+            matches!(p.state, State::Sent { to, .. } if to == node) && p.op.kept() > Duration::ZERO
+        };
+        let serials: Vec<u64> = self.pending.iter().filter(|(_, p)| kept(p)).map(|(&s, _)| s).collect();
+        for serial in serials {
+            self.attempt_lost(serial, Obstacle::Silence(node), out);
         }
     }
 

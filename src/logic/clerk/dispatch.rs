@@ -171,6 +171,7 @@ impl Clerk {
         pending.state = State::Sent { to, at: self.now };
         self.endpoints.sent(to);
         pending.attempts = pending.attempts.saturating_add(1);
+        let kept = pending.op.kept();
         let body = match &pending.op {
             Op::Write(command) => {
                 let session = self.groups.get(&pending.group).and_then(|group| group.session.as_ref());
@@ -184,7 +185,7 @@ impl Clerk {
         };
         let id = request_id(serial, pending.attempts);
         out.send.push((to, Request { id, group: pending.group, body }));
-        let due = self.now + self.options.attempt_timeout;
+        let due = self.now + self.options.attempt_timeout + kept;
         self.wake_by(due);
     }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::logic::kv::command::{KvError, Version};
+use crate::logic::kv::command::{KvError, Token, Version};
 
 /// Why a call has no good answer; sorted by what the caller does next.
 ///
@@ -34,6 +34,19 @@ pub enum ClerkError {
     /// The lease is not known (any more): grant a new one.
     #[error("the lease has expired")]
     LeaseExpired,
+    /// The lock is held by somebody else, and the claim did not want to wait.
+    #[error("the lock is held, under token {token}")]
+    LockHeld {
+        /// Token of the holder.
+        token: Token,
+    },
+    /// The lock is no longer held under the token that the change was to be made under, and nothing was changed: stop
+    /// doing what the lock protects.
+    #[error("the lock is {}, not held under this token", .holder.map_or("free".to_owned(), |token| format!("held under token {token}")))]
+    LockLost {
+        /// Token of the holder now, if there is one.
+        holder: Option<Token>,
+    },
     /// A change of the batch failed, so nothing of it was applied.
     #[error("change number {position} of the batch failed: {error}")]
     Batch {
@@ -87,6 +100,8 @@ impl From<KvError> for ClerkError {
             KvError::Limit { limit, what, max, asked } => ClerkError::Limit { limit, what, max, asked },
             KvError::SessionExpired | KvError::Duplicate => ClerkError::Maybe,
             KvError::LeaseExpired => ClerkError::LeaseExpired,
+            KvError::LockHeld { token } => ClerkError::LockHeld { token },
+            KvError::Fenced { holder } => ClerkError::LockLost { holder },
             KvError::Malformed(text) => ClerkError::Invalid(format!("malformed command: {text}")),
         }
     }

@@ -96,7 +96,7 @@ impl Pending {
     /// When it needs attention without any other input.
     pub(super) fn due(&self, attempt_timeout: Duration) -> Option<Duration> {
         let own = match self.state {
-            State::Sent { at, .. } => Some(at + attempt_timeout),
+            State::Sent { at, .. } => Some(at + attempt_timeout + self.op.kept()),
             State::Pausing { until } => Some(until),
             State::Unstamped | State::Ready => None,
         };

@@ -15,15 +15,22 @@ pub(super) fn repeatable(op: &Op) -> bool {
         Op::Admin { .. } => !op.has_effect(),
         Op::Write(command) => match command {
             Command::Change(change) => guards_itself(change) || idempotent(change),
-            // One change that guards itself guards them all, since they are applied all or none.
-            Command::Batch(changes) => {
-                changes.iter().any(guards_itself)
-                    || changes.iter().all(|change| matches!(change, Change::Check { .. }))
-            }
+            Command::Batch(changes) => batch_repeatable(changes),
             // A session or lease opened twice leaves one behind that expires by itself; the others are idempotent.
             _ => true,
         },
     }
+}
+
+fn batch_repeatable(changes: &[Change]) -> bool {
+    let guard = |change: &&Change| matches!(change, Change::Check { .. } | Change::Fence { .. });
+    let fence = |change: &&Change| matches!(change, Change::Fence { .. });
+    // One change that guards itself guards them all, since they are applied all or none. A change behind a fence may
+    // be repeated like the change alone.
+    let mut unfenced = changes.iter().filter(|change| !fence(change));
+    changes.iter().any(guards_itself)
+        || changes.iter().all(|change| guard(&change))
+        || (unfenced.next().is_some_and(idempotent) && unfenced.next().is_none())
 }
 
 /// Whether carrying out the change makes its own condition false.
@@ -35,7 +42,7 @@ fn guards_itself(change: &Change) -> bool {
                 && !(matches!(change, Change::Delete { .. })
                     && matches!(expect, Expect::Absent | Expect::Version(0)))
         }
-        Change::Check { .. } => false,
+        Change::Check { .. } | Change::Fence { .. } => false,
     }
 }
 
@@ -53,6 +60,8 @@ pub(super) fn refusal(op: &Op, certain: bool, error: KvError) -> ClerkError {
     match (op, &error) {
         // A put or append never makes its key absent, so its own earlier transmission is not what is answered here.
         (Op::Write(Command::Change(Change::Put { .. } | Change::Append { .. })), KvError::NoKey)
+        // An owner that has a place finds it again, so whoever is refused has none.
+        | (Op::Write(Command::Claim { .. }), KvError::LockHeld { .. })
         | (_, KvError::Malformed(_)) => error.into(),
         _ => ClerkError::Maybe,
     }

@@ -2,6 +2,7 @@
 //!
 //! * [`pending`]: the bounded table of commands under way, from proposal to outcome.
 //! * [`clock`]: the log clock.
+//! * [`turns`]: those who wait for their turn at a lock.
 //!
 //! Invariants:
 //! 1. Every caller that was admitted is handed back exactly once.
@@ -9,7 +10,9 @@
 //!    was committed at its index (the log matching property makes index and term a unique name).
 //!
 //! What this deliberately does not do: it never sees a connection (callers are an opaque type), it does not
-//! deduplicate (the session table of the store does), and it does not time callers out (the clerk does).
+//! deduplicate (the session table of the store does), and it does not time callers out (the clerk does),
+//! except for those who said themselves how long they wait for a lock.
 
 pub mod clock;
 pub mod pending;
+pub mod turns;

@@ -55,6 +55,7 @@ fn command_bytes(command: &Command) -> usize {
     match command {
         Command::Change(change) => change_bytes(change),
         Command::Batch(changes) => changes.iter().map(change_bytes).sum(),
+        Command::Claim { lock, owner, .. } => lock.len() + owner.len(),
         _ => 0,
     }
 }
@@ -115,6 +116,13 @@ fn put_command(out: &mut Vec<u8>, command: &Command) {
             put_lease(out, *lease);
         }
         Command::Advance => out.push(9),
+        Command::Claim { lock, owner, ttl_ms, queue } => {
+            out.push(10);
+            put_bytes(out, lock);
+            put_bytes(out, owner);
+            put_number(out, *ttl_ms);
+            out.push((*queue).into());
+        }
     }
 }
 
@@ -142,6 +150,11 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.push(3);
             put_bytes(out, key);
             put_expect(out, *expect);
+        }
+        Change::Fence { lock, token } => {
+            out.push(4);
+            put_bytes(out, lock);
+            put_number(out, *token);
         }
     }
 }
@@ -230,6 +243,14 @@ impl Reader<'_> {
         u32::try_from(self.number()?).map_err(|_| "number above 32 bits")
     }
 
+    fn yes_or_no(&mut self) -> Result<bool, Why> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err("neither yes nor no"),
+        }
+    }
+
     fn bytes(&mut self) -> Result<Bytes, Why> {
         let length = self.number()?;
         if length > self.left() as u64 {
@@ -261,6 +282,12 @@ impl Reader<'_> {
             7 => Command::RenewLease { lease: self.lease()? },
             8 => Command::RevokeLease { lease: self.lease()? },
             9 => Command::Advance,
+            10 => Command::Claim {
+                lock: self.bytes()?,
+                owner: self.bytes()?,
+                ttl_ms: self.number()?,
+                queue: self.yes_or_no()?,
+            },
             _ => return Err("unknown command"),
         })
     }
@@ -283,6 +310,7 @@ impl Reader<'_> {
             1 => Change::Append { key, value: self.bytes()?, expect: self.expect()? },
             2 => Change::Delete { key, expect: self.expect()? },
             3 => Change::Check { key, expect: self.expect()? },
+            4 => Change::Fence { lock: key, token: self.number()? },
             _ => return Err("unknown change"),
         })
     }

@@ -31,6 +31,10 @@ pub struct LeaseId {
     pub index: Index,
 }
 
+/// The right to be the holder of a lock: the index of the log entry that gave the holder its place in the queue. It
+/// grows from holder to holder of a lock.
+pub type Token = u64;
+
 /// The place of a command in its session (exactly-once: Raft dissertation, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
@@ -107,16 +111,25 @@ pub enum Change {
         /// Condition.
         expect: Expect,
     },
+    /// Change nothing, but fail the batch unless a lock is held, now, under this token: what a holder that was
+    /// replaced without noticing can never do any more.
+    Fence {
+        /// Name of the lock.
+        lock: Bytes,
+        /// The token that its holder was given.
+        token: Token,
+    },
 }
 
 impl Change {
-    /// The key that is changed or checked.
+    /// The key that is changed or checked; of a fence, the name of the lock.
     pub fn key(&self) -> &Bytes {
         match self {
             Change::Put { key, .. }
             | Change::Append { key, .. }
             | Change::Delete { key, .. }
-            | Change::Check { key, .. } => key,
+            | Change::Check { key, .. }
+            | Change::Fence { lock: key, .. } => key,
         }
     }
 
@@ -124,7 +137,7 @@ impl Change {
     pub fn value(&self) -> Option<&Bytes> {
         match self {
             Change::Put { value, .. } | Change::Append { value, .. } => Some(value),
-            Change::Delete { .. } | Change::Check { .. } => None,
+            Change::Delete { .. } | Change::Check { .. } | Change::Fence { .. } => None,
         }
     }
 }
@@ -167,6 +180,19 @@ pub enum Command {
     },
     /// Nothing but the passing of time: lets due keys, leases and sessions expire.
     Advance,
+    /// Take a place in the queue of a lock, by a lease that is granted with it. Whoever is the first in the queue is
+    /// the holder. Renewing the lease keeps the place, revoking it leaves the queue, and so releases the lock.
+    Claim {
+        /// Name of the lock. Locks and keys have nothing to do with each other.
+        lock: Bytes,
+        /// Who asks, such as a random number. If this owner has a place, that is the answer, and its time starts
+        /// anew: so asking again does no harm.
+        owner: Bytes,
+        /// Time to live of the lease in milliseconds.
+        ttl_ms: u64,
+        /// Whether to queue up behind others; otherwise the claim is refused when the lock is held.
+        queue: bool,
+    },
 }
 
 /// One command as it stands in the log.
@@ -223,6 +249,31 @@ pub enum Query {
         #[serde(default)]
         keys_only: bool,
     },
+    /// Who holds a lock, and how many wait.
+    Lock {
+        /// Name of the lock.
+        lock: Bytes,
+    },
+    /// Whether it is the turn of this lease, that is, whether it holds the lock that it claims.
+    Turn {
+        /// The lease.
+        lease: LeaseId,
+        /// When it is not, the server keeps the question until it is, or until so many milliseconds have passed (but
+        /// it has a limit of its own).
+        #[serde(default)]
+        wait_ms: u32,
+    },
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its lease; the index in it is the token.
+    pub lease: LeaseId,
+    /// Who claimed the lock, as the claim said.
+    pub owner: Bytes,
+    /// The lease ends after so many milliseconds of log time unless it is renewed.
+    pub left_ms: u64,
 }
 
 /// One key of a range.
@@ -246,7 +297,7 @@ pub enum Changed {
         /// Whether the key existed.
         existed: bool,
     },
-    /// A check that held.
+    /// A check or fence that held.
     Held,
 }
 
@@ -289,6 +340,27 @@ pub enum Reply {
         /// Where to continue, when not everything fitted: pass it as `start` of a range or `after` of a prefix.
         /// It is a key of the reply for a prefix (its last), and the first key left out for a range.
         cursor: Option<Bytes>,
+    },
+    /// To `Claim`.
+    Claim {
+        /// The lease that has the place in the queue; the index in it is the token.
+        lease: LeaseId,
+        /// Its time to live.
+        ttl_ms: u64,
+        /// Whether it holds the lock.
+        held: bool,
+    },
+    /// To the question whose turn it is.
+    Turn {
+        /// Whether it is that lease's.
+        held: bool,
+    },
+    /// To the question who holds a lock.
+    Lock {
+        /// The holder, if there is one.
+        holder: Option<Holder>,
+        /// How many wait behind it.
+        waiting: u64,
     },
 }
 
@@ -335,9 +407,26 @@ pub enum KvError {
     /// The lease is not known: it expired or was revoked.
     #[error("the lease has expired")]
     LeaseExpired,
+    /// The lock is held, and the claim did not want to queue up.
+    #[error("the lock is held, under token {token}")]
+    LockHeld {
+        /// Token of the holder.
+        token: Token,
+    },
+    /// The lock of a fence is not held under the fence's token: whoever sends this holds the lock no longer.
+    #[error("the lock is {}, not held under this token", held_by(*holder))]
+    Fenced {
+        /// Token of the holder, if there is one.
+        holder: Option<Token>,
+    },
     /// The bytes are not a command. Never retried.
     #[error("malformed command: {0}")]
     Malformed(String),
+}
+
+/// A holder in words.
+fn held_by(holder: Option<Token>) -> String {
+    holder.map_or_else(|| "free".to_owned(), |token| format!("held under token {token}"))
 }
 
 /// What every command and query ends in.

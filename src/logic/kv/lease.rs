@@ -1,17 +1,21 @@
 //! Leases: a time to live that many keys share, and that its holder may start anew.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use imbl::OrdMap;
 
 use super::command::LeaseId;
+use super::lock::Claim;
 
 /// A lease that lives, or that is due and not yet removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) ttl_ms: u64,
     /// It is dead from this log time on.
     pub(super) deadline_ms: u64,
+    /// Its place in the queue of a lock, if it has one.
+    pub(super) claim: Option<Arc<Claim>>,
 }
 
 /// All leases. `table` is replicated state; the rest follows from it and from the records.
@@ -36,9 +40,10 @@ impl Leases {
 
     /// Adds a lease or replaces it.
     pub(super) fn set(&mut self, id: LeaseId, lease: Lease) {
-        self.by_deadline.insert((lease.deadline_ms, id));
+        let deadline_ms = lease.deadline_ms;
+        self.by_deadline.insert((deadline_ms, id));
         if let Some(old) = self.table.insert(id, lease)
-            && old.deadline_ms != lease.deadline_ms
+            && old.deadline_ms != deadline_ms
         {
             self.by_deadline.remove(&(old.deadline_ms, id));
         }
@@ -46,17 +51,18 @@ impl Leases {
 
     /// Starts the time of a living lease anew and returns its time to live; `None` when it is dead.
     pub(super) fn renew(&mut self, id: LeaseId, now_ms: u64) -> Option<u64> {
-        let lease = *self.table.get(&id).filter(|lease| lease.deadline_ms > now_ms)?;
-        self.set(id, Lease { deadline_ms: now_ms.saturating_add(lease.ttl_ms), ..lease });
-        Some(lease.ttl_ms)
+        let lease = self.table.get(&id).filter(|lease| lease.deadline_ms > now_ms)?.clone();
+        let ttl_ms = lease.ttl_ms;
+        self.set(id, Lease { deadline_ms: now_ms.saturating_add(ttl_ms), ..lease });
+        Some(ttl_ms)
     }
 
-    /// Ends the lease. Its records are absent from now on and remain to be removed.
-    pub(super) fn end(&mut self, id: LeaseId) {
-        if let Some(lease) = self.table.remove(&id) {
-            self.by_deadline.remove(&(lease.deadline_ms, id));
-            self.ended.insert(id);
-        }
+    /// Ends the lease, and returns what it was. Its records are absent from now on and remain to be removed.
+    pub(super) fn end(&mut self, id: LeaseId) -> Option<Lease> {
+        let lease = self.table.remove(&id)?;
+        self.by_deadline.remove(&(lease.deadline_ms, id));
+        self.ended.insert(id);
+        Some(lease)
     }
 
     /// Takes note that a record is attached to a lease; matters when the lease is no longer known.

@@ -142,10 +142,12 @@ impl Limits {
                 at_most("max_sessions", "sessions", self.max_sessions, stats.sessions + 1)?;
                 command = Command::OpenSessionAs { ttl_ms: self.session_ttl_ms, window: self.session_window };
             }
-            Command::GrantLease { ttl_ms } => {
-                at_most("max_leases", "leases", self.max_leases, stats.leases + 1)?;
-                at_most("max_lease_ttl_ms", "the lease's milliseconds", self.max_lease_ttl_ms, *ttl_ms)?;
-                *ttl_ms = self.min_lease_ttl_ms.max(*ttl_ms);
+            Command::GrantLease { ttl_ms } => self.admit_lease(ttl_ms, stats)?,
+            Command::Claim { lock, owner, ttl_ms, .. } => {
+                self.check_key(lock)?;
+                self.check_key(owner)?;
+                self.admit_lease(ttl_ms, stats)?;
+                growth = (lock.len() + owner.len()) as u64 + RECORD_OVERHEAD;
             }
             Command::KeepAlive
             | Command::CloseSession
@@ -160,13 +162,21 @@ impl Limits {
         Ok(command)
     }
 
+    fn admit_lease(&self, ttl_ms: &mut u64, stats: &Stats) -> Result<(), KvError> {
+        at_most("max_leases", "leases", self.max_leases, stats.leases + 1)?;
+        at_most("max_lease_ttl_ms", "the lease's milliseconds", self.max_lease_ttl_ms, *ttl_ms)?;
+        *ttl_ms = self.min_lease_ttl_ms.max(*ttl_ms);
+        Ok(())
+    }
+
     /// Checks a query and cuts its byte budget to what this server answers at once.
     ///
     /// # Errors
     /// [`KvError::Limit`] when a key is too long.
     pub fn admit_query(&self, mut query: Query) -> Result<Query, KvError> {
         match &mut query {
-            Query::Get { key } => self.check_key(key)?,
+            Query::Get { key } | Query::Lock { lock: key } => self.check_key(key)?,
+            Query::Turn { .. } => {}
             Query::Range { start, end, max_bytes, .. } => {
                 self.check_key(start)?;
                 self.check_key(end.as_deref().unwrap_or_default())?;

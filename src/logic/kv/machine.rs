@@ -8,8 +8,9 @@ use super::command::{
     Stamp, Version,
 };
 use super::key::Key;
-use super::lease::{Lease, Leases};
+use super::lease::Leases;
 use super::limits::{at_most, at_position, batch_bytes, caps};
+use super::lock::Locks;
 use super::row::{Life, Row};
 use super::rows::Rows;
 use super::session::{Session, Sessions, Standing};
@@ -28,8 +29,11 @@ pub struct Machine {
     pub(super) time_ms: u64,
     pub(super) rows: Rows,
     pub(super) leases: Leases,
+    pub(super) locks: Locks,
     pub(super) sessions: Sessions,
     pub(super) scratch: Vec<u8>,
+    /// Says something of the last entry alone; see [`granted`](Self::granted).
+    pub(super) granted: Vec<LeaseId>,
 }
 
 /// Figures about a machine, for admission, status and metrics.
@@ -37,7 +41,8 @@ pub struct Machine {
 pub struct Stats {
     /// Records, including those that are due and not yet removed.
     pub keys: u64,
-    /// Memory that the records take, in bytes: keys, values, and a fixed overhead for each.
+    /// Memory that the records and the queues of locks take, in bytes: keys, values, names of locks and their owners,
+    /// and a fixed overhead for each.
     pub bytes: u64,
     /// Sessions.
     pub sessions: u64,
@@ -61,8 +66,10 @@ impl Machine {
             time_ms: 0,
             rows: Rows::default(),
             leases: Leases::default(),
+            locks: Locks::default(),
             sessions: Sessions::default(),
             scratch: Vec::new(),
+            granted: Vec::new(),
         }
     }
 
@@ -102,6 +109,7 @@ impl Machine {
     pub fn skip(&mut self, index: Index) {
         assert_eq!(index, self.applied + 1, "entries are applied one by one, in order");
         self.applied = index;
+        self.granted.clear();
     }
 
     /// The group whose store this is.
@@ -123,7 +131,7 @@ impl Machine {
     pub fn stats(&self) -> Stats {
         Stats {
             keys: self.rows.map().len() as u64,
-            bytes: self.rows.bytes(),
+            bytes: self.rows.bytes() + self.locks.bytes(),
             sessions: self.sessions.table().len() as u64,
             leases: self.leases.table().len() as u64,
             time_ms: self.time_ms,
@@ -180,7 +188,7 @@ impl Machine {
         while left > 0
             && let Some(id) = self.leases.first_due(self.time_ms)
         {
-            self.leases.end(id);
+            self.end_lease(id);
             left -= 1;
         }
         while left > 0
@@ -242,7 +250,10 @@ impl Machine {
             Command::KeepAlive | Command::CloseSession => {
                 Err(KvError::Malformed("a command about a session must be stamped with it".to_owned()))
             }
-            Command::GrantLease { ttl_ms } => self.grant_lease(ttl_ms),
+            Command::GrantLease { ttl_ms } => {
+                self.new_lease(ttl_ms, None).map(|lease| Reply::Lease { lease, ttl_ms })
+            }
+            Command::Claim { lock, owner, ttl_ms, queue } => self.claim_lock(&lock, &owner, ttl_ms, queue),
             Command::RenewLease { lease } => match self.leases.renew(lease, self.time_ms) {
                 Some(ttl_ms) => Ok(Reply::Lease { lease, ttl_ms }),
                 None => Err(KvError::LeaseExpired),
@@ -251,7 +262,7 @@ impl Machine {
                 if !self.leases.is_alive(lease, self.time_ms) {
                     return Err(KvError::LeaseExpired);
                 }
-                self.leases.end(lease);
+                self.end_lease(lease);
                 Ok(Reply::Done)
             }
             Command::Advance => Ok(Reply::Done),
@@ -267,15 +278,6 @@ impl Machine {
             Session { ttl_ms, window, touched_ms: self.time_ms, acked_below: 1, replies: Default::default() };
         self.sessions.add(id, session);
         Ok(Reply::Session { session: id, ttl_ms, window })
-    }
-
-    fn grant_lease(&mut self, ttl_ms: u64) -> Outcome {
-        let asked = self.leases.table().len() as u64 + 1;
-        at_most("max_leases", "leases", caps::LEASES, asked)?;
-        let lease = LeaseId { group: self.group, index: self.applied };
-        let deadline_ms = self.time_ms.saturating_add(ttl_ms);
-        self.leases.set(lease, Lease { ttl_ms, deadline_ms });
-        Ok(Reply::Lease { lease, ttl_ms })
     }
 
     /// All or nothing. Keeping what was replaced is cheaper than working on a clone of the map, which would copy every
@@ -329,6 +331,10 @@ impl Machine {
             }
             Change::Check { expect, .. } => {
                 check(*expect, version)?;
+                Ok((Changed::Held, None))
+            }
+            Change::Fence { lock, token } => {
+                self.check_fence(lock, *token)?;
                 Ok((Changed::Held, None))
             }
         }

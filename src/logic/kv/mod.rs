@@ -9,7 +9,7 @@
 //! * [`command`]: the vocabulary. What may be asked for, what may be answered; also the client protocol.
 //! * [`codec`]: how a command stands in the log.
 //! * [`machine`]: applying commands. Conditions, batches, exactly-once, expiry.
-//! * `session`, `lease`: the two tables that time works on.
+//! * `session`, `lease`: the two tables that time works on; `lock`: the queues that leases stand in.
 //! * `key`, `row`, `rows`: the records. One persistent map and what is derived from it.
 //! * `query`: reading, with a budget and a cursor.
 //! * [`snapshot`]: freezing the state in no time, writing it in chunks, reading it back.
@@ -18,14 +18,15 @@
 //!
 //! # Rules
 //!
-//! * *Replicated state* is the records, the leases, the sessions with their kept replies, log time and the applied
+//! * *Replicated state* is the records, the leases and what they claim, the sessions with their kept replies, log time and the applied
 //!   index. All of it is in snapshots and in the state hash. Everything else (deadline indices, sums) follows from
 //!   it and is built anew by a restore.
 //! * A key, lease or session that is due *is* absent, to reads and writes alike, from that log time on. That its memory
 //!   is freed later, a bounded number with each command, nobody can tell.
 //! * Versions are the lab's: absent is 0, a put of an absent key makes 1. So a key that was deleted (or expired) and
 //!   created again counts from 1 again, and a condition on a version cannot tell the two lives apart. Who needs a
-//!   number that only ever grows (a fencing token) keeps the key and overwrites it, or uses the index in a lease's id.
+//!   number that only ever grows keeps the key and overwrites it, or uses the index in a lease's id, as locks do for
+//!   their fencing tokens.
 //! * A command of a session takes effect once, however often and however late it arrives, in whatever order; a command
 //!   of a session that is not known takes none. Outcomes that are errors are kept for retries as well.
 //! * No content of an entry or snapshot makes the machine panic. Calling it out of order does: that is our own bug.
@@ -42,6 +43,7 @@ pub mod command;
 mod key;
 mod lease;
 pub mod limits;
+mod lock;
 pub mod machine;
 mod query;
 mod row;

@@ -31,7 +31,7 @@ impl Machine {
     /// which sets the byte budget.
     ///
     /// # Errors
-    /// [`KvError::NoKey`] when the key of a get is absent.
+    /// [`KvError::NoKey`] when the key of a get is absent; [`KvError::LeaseExpired`] when the lease of a turn is.
     pub fn query(&self, query: &Query) -> Outcome {
         match query {
             Query::Get { key } => match self.live(key) {
@@ -56,6 +56,8 @@ impl Machine {
                 let cursor = next.and_then(|_| pairs.last()).map(|pair| pair.key.clone());
                 Ok(Reply::Pairs { pairs, cursor })
             }
+            Query::Lock { lock } => Ok(self.lock_status(lock)),
+            Query::Turn { lease, .. } => self.turn(*lease),
         }
     }
 

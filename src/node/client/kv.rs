@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Client, misfit};
+use super::{Client, misfit, reply};
 use crate::logic::clerk::{ClerkError, Op};
 use crate::logic::ids::NodeId;
 use crate::logic::kv::command::{Change, Changed, Command, Expect, LeaseId, Lifetime, Query, Reply, Version};
-use crate::messages::client::{Answer, Consistency};
+use crate::messages::client::Consistency;
 
 /// A value and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +167,19 @@ impl Client {
     /// # Errors
     /// See [`ClerkError`]; [`Batch`](ClerkError::Batch) names the change that failed.
     pub async fn batch(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ClerkError> {
+        let Some(fence) = &self.fence else { return self.plain_batch(changes).await };
+        let fenced = std::iter::once(fence.change()).chain(changes).collect();
+        match self.plain_batch(fenced).await {
+            Ok(changed) => Ok(changed.into_iter().skip(1).collect()),
+            Err(ClerkError::Batch { position: 0, error }) => Err(*error),
+            Err(ClerkError::Batch { position, error }) => {
+                Err(ClerkError::Batch { position: position - 1, error })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn plain_batch(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ClerkError> {
         match self.write(Command::Batch(changes)).await? {
             Reply::Batch(changed) => Ok(changed),
             _ => Err(misfit()),
@@ -198,7 +211,18 @@ impl Client {
         self.write(Command::RevokeLease { lease: id }).await.map(drop)
     }
 
-    async fn change(&self, change: Change) -> Result<Changed, ClerkError> {
+    /// Makes a change of one key, on all terms there are.
+    ///
+    /// # Errors
+    /// See [`ClerkError`].
+    pub async fn change(&self, change: Change) -> Result<Changed, ClerkError> {
+        if self.fence.is_some() {
+            return match self.batch(vec![change]).await {
+                Ok(changed) => changed.into_iter().next().ok_or_else(misfit),
+                Err(ClerkError::Batch { error, .. }) => Err(*error),
+                Err(error) => Err(error),
+            };
+        }
         match self.write(Command::Change(change)).await? {
             Reply::Changed(changed) => Ok(changed),
             _ => Err(misfit()),
@@ -213,13 +237,6 @@ impl Client {
     pub(super) async fn read(&self, query: Query) -> Result<Reply, ClerkError> {
         let op = Op::Read { query, consistency: self.consistency, node: None };
         self.call(op).await.and_then(reply)
-    }
-}
-
-fn reply(answer: Answer) -> Result<Reply, ClerkError> {
-    match answer {
-        Answer::Kv(reply) => Ok(reply),
-        Answer::Admin(_) => Err(misfit()),
     }
 }
 

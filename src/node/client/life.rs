@@ -1,10 +1,13 @@
 //! What runs behind a client: a supervised clerk, on a thread of its own or on the caller's.
 
+use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::actors::clerk::{ClerkActor, ClerkSettings, Invoke, KnownNodes};
+use super::ClientOptions;
+use crate::actors::clerk::{ClerkActor, Invoke, KnownNodes};
 use crate::actors::supervision::{ChildSpec, Port, Registry, Slot, Strategy, Supervisor, SupervisorRef};
 use crate::logic::clerk::{ClerkError, Op};
 use crate::logic::ids::GroupId;
@@ -13,42 +16,50 @@ use crate::logic::kv::command::Command;
 /// How long a client that was dropped may take to close its session.
 const PARTING: Duration = Duration::from_millis(250);
 
+/// What runs beside the clerk.
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Keeps the clerk running until it is dropped.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) calls: Port<Invoke>,
     pub(super) nodes: Port<KnownNodes>,
-    /// Dropping it ends the clerk, and its thread.
-    _end: oneshot::Sender<()>,
+    /// Told from all other clients by this.
+    pub(super) identity: u64,
+    /// How many claims on locks were made.
+    pub(super) claims: AtomicU64,
+    /// Who asks whose turn it is: such a question occupies a connection for long.
+    pub(super) turns: Semaphore,
+    /// Where tasks are started. Dropping it ends the clerk, and its thread.
+    tasks: mpsc::UnboundedSender<Task>,
 }
 
 impl Life {
+    /// Runs a task where the clerk runs, until it ends by itself. It may hold a client, and then the clerk runs as long.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), ClerkError> {
+        let gone = |_| ClerkError::Unavailable("the client's thread has died".to_owned());
+        self.tasks.send(Box::pin(task)).map_err(gone)
+    }
+
     /// Starts a clerk on the current thread.
-    pub(super) async fn here(settings: ClerkSettings, group: GroupId) -> Result<Life, ClerkError> {
-        let (clerk, life, end) = prepare(settings);
+    pub(super) async fn here(options: &ClientOptions) -> Result<Life, ClerkError> {
+        let (clerk, life, tasks) = prepare(options)?;
         let root = clerk.start().await?;
-        tokio::task::spawn_local(async move {
-            // An error: the sender was dropped, which is the signal.
-            let _ = end.await;
-            part(&root.calls, group).await;
-            root.supervisor.shutdown().await;
-        });
+        tokio::task::spawn_local(root.run(tasks));
         Ok(life)
     }
 
     /// Starts a clerk on a thread of its own.
-    pub(super) async fn in_thread(settings: ClerkSettings, group: GroupId) -> Result<Life, ClerkError> {
-        let (clerk, life, end) = prepare(settings);
+    pub(super) async fn in_thread(options: &ClientOptions) -> Result<Life, ClerkError> {
+        let (clerk, life, tasks) = prepare(options)?;
         let (started, ready) = oneshot::channel();
         let main = move || {
             actix::System::new().block_on(async move {
                 match clerk.start().await {
                     Ok(root) => {
-                        // Whoever asked may have been dropped; then `end` has been, too.
+                        // Whoever asked may have been dropped; then the tasks' sender has been, too.
                         let _ = started.send(Ok(()));
-                        let _ = end.await;
-                        part(&root.calls, group).await;
-                        root.supervisor.shutdown().await;
+                        root.run(tasks).await;
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -72,15 +83,19 @@ struct Prepared {
     supervisor: Supervisor,
     calls: Port<Invoke>,
     seed: u64,
+    group: GroupId,
 }
 
 /// A clerk that runs.
 struct Root {
     supervisor: SupervisorRef,
     calls: Port<Invoke>,
+    group: GroupId,
 }
 
-fn prepare(settings: ClerkSettings) -> (Prepared, Life, oneshot::Receiver<()>) {
+fn prepare(options: &ClientOptions) -> Result<(Prepared, Life, mpsc::UnboundedReceiver<Task>), ClerkError> {
+    let (settings, group) = (options.settings()?, options.group);
+    let max_in_flight = settings.clerk.max_in_flight;
     let slot = Slot::<ClerkActor>::new("clerk");
     let seed = settings.clerk.seed;
     let child = ChildSpec::new("clerk", move |context| {
@@ -90,9 +105,16 @@ fn prepare(settings: ClerkSettings) -> (Prepared, Life, oneshot::Receiver<()>) {
         ClerkActor::new(settings)
     });
     let supervisor = Supervisor::new("client", Strategy::OneForOne).child(child.slot(&slot));
-    let (end, ended) = oneshot::channel();
-    let life = Life { calls: slot.port(), nodes: slot.port(), _end: end };
-    (Prepared { supervisor, calls: slot.port(), seed }, life, ended)
+    let (tasks, started) = mpsc::unbounded_channel();
+    let life = Life {
+        calls: slot.port(),
+        nodes: slot.port(),
+        identity: options.identity.unwrap_or_else(|| fastrand::u64(..)),
+        claims: AtomicU64::new(0),
+        turns: Semaphore::new((max_in_flight / 2).max(1)),
+        tasks,
+    };
+    Ok((Prepared { supervisor, calls: slot.port(), seed, group }, life, started))
 }
 
 impl Prepared {
@@ -100,7 +122,18 @@ impl Prepared {
         let supervisor = self.supervisor.start(&Registry::new(self.seed));
         let failed = |exit| ClerkError::Unavailable(format!("the client could not be started: {exit}"));
         supervisor.ready().await.map_err(failed)?;
-        Ok(Root { supervisor, calls: self.calls })
+        Ok(Root { supervisor, calls: self.calls, group: self.group })
+    }
+}
+
+impl Root {
+    /// Runs until the client is dropped.
+    async fn run(self, mut tasks: mpsc::UnboundedReceiver<Task>) {
+        while let Some(task) = tasks.recv().await {
+            tokio::task::spawn_local(task);
+        }
+        part(&self.calls, self.group).await;
+        self.supervisor.shutdown().await;
     }
 }
 

@@ -93,7 +93,7 @@ impl Child {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: Ctrl-C in the terminal reaches the launcher only.
         command.process_group(0);
-        die_with_parent(&mut command);
+        end_with_parent(&mut command, libc::SIGKILL);
         let mut command = tokio::process::Command::from(command);
         let mut process = command.kill_on_drop(true).spawn()?;
         let pid = process.id().and_then(|pid| libc::pid_t::try_from(pid).ok());
@@ -135,15 +135,15 @@ impl Child {
     }
 }
 
-/// Has the kernel kill the child when its parent ends, however that comes about.
-fn die_with_parent(command: &mut Command) {
+/// Has the kernel send the child a signal when its parent ends, however that comes about.
+pub fn end_with_parent(command: &mut Command, signal: i32) {
     #[cfg(target_os = "linux")]
     {
         let parent = std::process::id();
         // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid. Nothing is allocated.
         unsafe {
             command.pre_exec(move || {
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
+                if libc::prctl(libc::PR_SET_PDEATHSIG, signal) == -1 {
                     return Err(io::Error::last_os_error());
                 }
                 // The parent may have ended before the call.
@@ -155,7 +155,7 @@ fn die_with_parent(command: &mut Command) {
         }
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = command;
+    let _ = (command, signal);
 }
 
 /// Hands the lines of a pipe to the console; ends with the last of them.

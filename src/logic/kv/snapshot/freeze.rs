@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::{CHECKSUM_BYTES, END, FORMAT, HEADER, LEASE, MAGIC, NUMBER_BYTES, RECORD, REPLY, SESSION};
+use super::{CHECKSUM_BYTES, CLAIM, END, FORMAT, HEADER, LEASE, MAGIC, NUMBER_BYTES, RECORD, REPLY, SESSION};
 use crate::logic::ids::{GroupId, Index};
 use crate::logic::kv::command::{LeaseId, Outcome, SessionId};
 use crate::logic::kv::key::Key;
@@ -138,7 +138,8 @@ impl Frozen {
             }
             Next::Leases(from) => {
                 for (id, lease) in self.leases.range((*from, Bound::Unbounded)) {
-                    if !chunk.item(LEASE, |out| put_lease(out, *id, lease)) {
+                    let tag = if lease.claim.is_some() { CLAIM } else { LEASE };
+                    if !chunk.item(tag, |out| put_lease(out, *id, lease)) {
                         return Filled::UpTo(Next::Leases(Bound::Included(*id)));
                     }
                 }
@@ -195,6 +196,12 @@ fn put_lease(out: &mut Vec<u8>, id: LeaseId, lease: &Lease) {
     out.extend_from_slice(&id.index.to_le_bytes());
     out.extend_from_slice(&lease.ttl_ms.to_le_bytes());
     out.extend_from_slice(&lease.deadline_ms.to_le_bytes());
+    if let Some(claim) = &lease.claim {
+        let lock = claim.lock.as_slice();
+        out.extend_from_slice(&(lock.len() as u32).to_le_bytes());
+        out.extend_from_slice(lock);
+        out.extend_from_slice(&claim.owner);
+    }
 }
 
 fn put_session(out: &mut Vec<u8>, id: SessionId, session: &Session) {

@@ -1,15 +1,18 @@
 //! Reading a snapshot back.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{CHECKSUM_BYTES, END, FORMAT, HEADER, LEASE, MAGIC, RECORD, REPLY, SESSION};
+use super::{CHECKSUM_BYTES, CLAIM, END, FORMAT, HEADER, LEASE, MAGIC, RECORD, REPLY, SESSION};
 use crate::logic::ids::GroupId;
 use crate::logic::kv::command::{LeaseId, Outcome, SessionId};
 use crate::logic::kv::key::Key;
 use crate::logic::kv::lease::Lease;
+use crate::logic::kv::lock::Claim;
 use crate::logic::kv::machine::Machine;
 use crate::logic::kv::row::Row;
 use crate::logic::kv::session::Session;
@@ -173,14 +176,16 @@ impl Restorer {
                 Last::Header
             }
             (_, Place::Start) => return Err("it does not begin with the header"),
-            (LEASE, last @ (Place::Header | Place::Lease(_))) => {
+            (LEASE | CLAIM, last @ (Place::Header | Place::Lease(_))) => {
                 let id = LeaseId { group: GroupId(body.u32()?), index: body.u64()? };
                 self.known_index(id.group, id.index)?;
                 if matches!(last, Place::Lease(before) if before >= id) {
                     return Err("leases out of order");
                 }
-                let lease = Lease { ttl_ms: body.u64()?, deadline_ms: body.u64()? };
-                self.machine.leases.set(id, lease);
+                let (ttl_ms, deadline_ms) = (body.u64()?, body.u64()?);
+                let claim = if tag == CLAIM { Some(Arc::new(claim(&mut body)?)) } else { None };
+                claim.iter().for_each(|claim| self.machine.locks.join(claim, id));
+                self.machine.leases.set(id, Lease { ttl_ms, deadline_ms, claim });
                 Last::Lease(id)
             }
             (SESSION, last @ (Place::Header | Place::Lease(_) | Place::Session(_))) => {
@@ -237,6 +242,13 @@ fn header_group(body: &[u8]) -> Result<GroupId, Why> {
         return Err("a format that this version does not know");
     }
     Ok(GroupId(body.u32()?))
+}
+
+fn claim(body: &mut Reader<'_>) -> Result<Claim, Why> {
+    let length = body.u32()? as usize;
+    let (lock, owner) = body.0.split_at_checked(length).ok_or("cut short")?;
+    body.0 = &[];
+    Ok(Claim { lock: Key::new(lock), owner: Bytes::copy_from_slice(owner) })
 }
 
 fn session(body: &mut Reader<'_>) -> Result<Session, Why> {

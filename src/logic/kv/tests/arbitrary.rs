@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const KEYS: &[&str] = &["", "a", "ab", "b", "a key that is too long to lie in a node of the map"];
+pub(super) const LOCKS: &[&str] = &["", "a", "a lock whose name does not lie in a node of the map"];
 
 fn key() -> impl Strategy<Value = Bytes> {
     proptest::sample::select(KEYS).prop_map(bytes)
@@ -47,6 +48,7 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(key, value, expect)| Change::Append { key, value, expect }),
         2 => (key(), expect()).prop_map(|(key, expect)| Change::Delete { key, expect }),
         1 => (key(), expect()).prop_map(|(key, expect)| Change::Check { key, expect }),
+        1 => (lock(), index()).prop_map(|(lock, token)| Change::Fence { lock, token }),
     ]
 }
 
@@ -62,7 +64,23 @@ fn command() -> impl Strategy<Value = Command> {
         1 => lease().prop_map(|lease| Command::RenewLease { lease }),
         1 => lease().prop_map(|lease| Command::RevokeLease { lease }),
         1 => Just(Command::Advance),
+        4 => claim(),
     ]
+}
+
+/// Locks have names like keys, and nothing else in common with them.
+fn lock() -> impl Strategy<Value = Bytes> {
+    proptest::sample::select(LOCKS).prop_map(bytes)
+}
+
+fn claim() -> impl Strategy<Value = Command> {
+    let owner = proptest::sample::select(&["", "ann", "bob", "cid"][..]).prop_map(bytes);
+    (lock(), owner, 1..80u64, any::<bool>()).prop_map(|(lock, owner, ttl_ms, queue)| Command::Claim {
+        lock,
+        owner,
+        ttl_ms,
+        queue,
+    })
 }
 
 fn stamp() -> impl Strategy<Value = Stamp> {

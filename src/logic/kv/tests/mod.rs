@@ -2,6 +2,7 @@
 
 pub(super) mod arbitrary;
 mod changes;
+mod locks;
 mod model;
 mod queries;
 mod sessions;
@@ -70,6 +71,15 @@ impl Rig {
         match self.run(Command::GrantLease { ttl_ms }) {
             Ok(Reply::Lease { lease, .. }) => lease,
             other => panic!("granting a lease came to {other:?}"),
+        }
+    }
+
+    /// Takes a place in the queue of a lock; whether it holds the lock.
+    pub(super) fn claim(&mut self, lock: &str, owner: &str, ttl_ms: u64) -> (LeaseId, bool) {
+        let claim = Command::Claim { lock: bytes(lock), owner: bytes(owner), ttl_ms, queue: true };
+        match self.run(claim) {
+            Ok(Reply::Claim { lease, held, .. }) => (lease, held),
+            other => panic!("a claim came to {other:?}"),
         }
     }
 

@@ -36,6 +36,8 @@ struct Model {
     keys: BTreeMap<Bytes, Entry>,
     leases: BTreeMap<LeaseId, (u64, u64)>,
     sessions: BTreeMap<SessionId, OpenSession>,
+    /// Places in the queues of locks, in order: lock, owner, lease.
+    claims: Vec<(Bytes, Bytes, LeaseId)>,
 }
 
 impl Model {
@@ -56,6 +58,7 @@ impl Model {
         self.sessions.retain(|_, session| session.touched_ms + session.ttl_ms > now);
         self.leases.retain(|_, (_, deadline)| *deadline > now);
         let leases = &self.leases;
+        self.claims.retain(|(_, _, lease)| leases.contains_key(lease));
         self.keys.retain(|_, entry| match entry.until {
             Until::Forever => true,
             Until::Time(deadline) => deadline > now,
@@ -133,7 +136,30 @@ impl Model {
                 Ok(Reply::Done)
             }
             Command::Advance => Ok(Reply::Done),
+            Command::Claim { lock, owner, ttl_ms, queue } => self.claim(&lock, &owner, ttl_ms, queue),
         }
+    }
+
+    fn holder(&self, lock: &Bytes) -> Option<LeaseId> {
+        self.claims.iter().find(|(name, ..)| name == lock).map(|(_, _, lease)| *lease)
+    }
+
+    fn claim(&mut self, lock: &Bytes, owner: &Bytes, ttl_ms: u64, queue: bool) -> Outcome {
+        let mut claims = self.claims.iter();
+        if let Some((_, _, lease)) = claims.find(|(name, who, _)| name == lock && who == owner) {
+            let (ttl_ms, deadline) = self.leases.get_mut(lease).expect("a claim whose lease lives");
+            *deadline = self.now_ms + *ttl_ms;
+            let (lease, ttl_ms) = (*lease, *ttl_ms);
+            return Ok(Reply::Claim { lease, ttl_ms, held: self.holder(lock) == Some(lease) });
+        }
+        match self.holder(lock) {
+            Some(holder) if !queue => return Err(KvError::LockHeld { token: holder.index }),
+            _ => {}
+        }
+        let lease = LeaseId { group: GROUP, index: self.index };
+        self.leases.insert(lease, (ttl_ms, self.now_ms + ttl_ms));
+        self.claims.push((lock.clone(), owner.clone(), lease));
+        Ok(Reply::Claim { lease, ttl_ms, held: self.holder(lock) == Some(lease) })
     }
 
     fn open(&mut self, ttl_ms: u64, window: u32) -> Outcome {
@@ -153,10 +179,17 @@ impl Model {
         let key = change.key().clone();
         let old = self.keys.get(&key).cloned();
         let version = old.as_ref().map_or(0, |entry| entry.version);
-        let (Change::Put { expect, .. }
-        | Change::Append { expect, .. }
-        | Change::Delete { expect, .. }
-        | Change::Check { expect, .. }) = change;
+        let expect = match change {
+            Change::Put { expect, .. }
+            | Change::Append { expect, .. }
+            | Change::Delete { expect, .. }
+            | Change::Check { expect, .. } => expect,
+            Change::Fence { lock, token } => {
+                let holder = self.holder(lock).map(|lease| lease.index);
+                let fenced = KvError::Fenced { holder };
+                return if holder == Some(*token) { Ok(Changed::Held) } else { Err(fenced) };
+            }
+        };
         let wanted = match expect {
             Expect::Any => version,
             Expect::Absent => 0,
@@ -185,7 +218,7 @@ impl Model {
                 let existed = self.keys.remove(&key).is_some();
                 return Ok(Changed::Deleted { existed });
             }
-            Change::Check { .. } => return Ok(Changed::Held),
+            Change::Check { .. } | Change::Fence { .. } => return Ok(Changed::Held),
         };
         self.keys.insert(key, entry);
         Ok(Changed::Version(version + 1))
@@ -194,6 +227,21 @@ impl Model {
     fn contents(&self) -> Vec<(Bytes, Vec<u8>, Version)> {
         self.keys.iter().map(|(key, entry)| (key.clone(), entry.value.clone(), entry.version)).collect()
     }
+}
+
+/// The holder of each lock, and how many wait.
+fn holders(model: &Model) -> Vec<(Option<LeaseId>, u64)> {
+    let waiting = |lock: &Bytes| model.claims.iter().filter(|(name, ..)| name == lock).count() as u64;
+    let locks = super::arbitrary::LOCKS.iter().map(|lock| bytes(lock));
+    locks.map(|lock| (model.holder(&lock), waiting(&lock).saturating_sub(1))).collect()
+}
+
+fn holders_of(machine: &Machine) -> Vec<(Option<LeaseId>, u64)> {
+    let ask = |lock: &&str| match machine.query(&Query::Lock { lock: bytes(lock) }) {
+        Ok(Reply::Lock { holder, waiting }) => (holder.map(|holder| holder.lease), waiting),
+        other => panic!("asking for a lock came to {other:?}"),
+    };
+    super::arbitrary::LOCKS.iter().map(ask).collect()
 }
 
 fn contents(machine: &Machine) -> Vec<(Bytes, Vec<u8>, Version)> {
@@ -217,6 +265,7 @@ proptest! {
             let outcome = machine.apply(index, &command.encode());
             prop_assert_eq!(&outcome, &model.apply(command.clone()), "entry {}: {:?}", index, command);
             prop_assert_eq!(contents(&machine), model.contents(), "after entry {}: {:?}", index, command);
+            prop_assert_eq!(holders_of(&machine), holders(&model), "after entry {}: {:?}", index, command);
         }
         prop_assert_eq!(machine.stats().time_ms, model.now_ms);
     }
@@ -232,6 +281,7 @@ proptest! {
         for (index, command) in (1..).zip(log) {
             let encoded = command.encode();
             prop_assert_eq!(steady.apply(index, &encoded), moved.apply(index, &encoded));
+            prop_assert_eq!(steady.granted(), moved.granted());
             if restores.contains(&index) {
                 moved = restored(&moved, chunk_bytes);
             }

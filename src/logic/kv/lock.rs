@@ -1,0 +1,172 @@
+//! Locks: queues of leases.
+//!
+//! A place in the queue of a lock is a lease that names the lock. The holder is the first of them that lives, and its
+//! token is the index of the entry that gave it its place. So nothing is ever handed over: when the holder's lease
+//! ends, by its own wish or by log time, whoever stands behind it *is* the holder, on every replica, from that log time
+//! on. Places are in the order of the log, so the token grows from holder to holder, and a fence that compares it with
+//! the holder's own is exact (Burrows, "The Chubby lock service", section 2.4: sequencers).
+//!
+//! The claims are replicated state, as a part of their leases; the queues follow from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::command::{Holder, KvError, LeaseId, Outcome, Reply, Token};
+use super::key::Key;
+use super::lease::Lease;
+use super::limits::{at_most, caps};
+use super::machine::Machine;
+use super::row::RECORD_OVERHEAD;
+
+/// What a lease claims: a place in the queue of a lock.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) lock: Key,
+    /// Who asked for it. Asking again finds the same place.
+    pub(super) owner: Bytes,
+}
+
+impl Claim {
+    /// Memory that the claim stands for, in bytes, roughly.
+    fn footprint(&self) -> u64 {
+        (self.lock.as_slice().len() + self.owner.len()) as u64 + RECORD_OVERHEAD
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    places: BTreeSet<LeaseId>,
+    owners: BTreeMap<Bytes, LeaseId>,
+}
+
+/// The queues of all locks. A place whose lease is due stays until the lease is removed, and counts as absent.
+#[derive(Default)]
+pub(super) struct Locks {
+    queues: BTreeMap<Key, Queue>,
+    bytes: u64,
+}
+
+impl Locks {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn join(&mut self, claim: &Claim, lease: LeaseId) {
+        self.bytes += claim.footprint();
+        let queue = self.queues.entry(claim.lock.clone()).or_default();
+        queue.places.insert(lease);
+        queue.owners.insert(claim.owner.clone(), lease);
+    }
+
+    /// Returns whether it was the first.
+    fn leave(&mut self, claim: &Claim, lease: LeaseId) -> bool {
+        let Some(queue) = self.queues.get_mut(&claim.lock) else { return false };
+        let first = queue.places.first() == Some(&lease);
+        if !queue.places.remove(&lease) {
+            return false;
+        }
+        self.bytes -= claim.footprint();
+        // The owner may have a younger place, taken when this one was due and not yet removed.
+        if queue.owners.get(&claim.owner) == Some(&lease) {
+            queue.owners.remove(&claim.owner);
+        }
+        if queue.places.is_empty() {
+            self.queues.remove(&claim.lock);
+        }
+        first
+    }
+
+    /// The places in a lock's queue, in order, those that are due included.
+    fn places(&self, lock: &[u8]) -> impl Iterator<Item = LeaseId> {
+        self.queues.get(lock).into_iter().flat_map(|queue| queue.places.iter().copied())
+    }
+
+    fn place_of(&self, lock: &[u8], owner: &[u8]) -> Option<LeaseId> {
+        self.queues.get(lock)?.owners.get(owner).copied()
+    }
+}
+
+impl Machine {
+    /// Leases that became holders of their locks with the last entry applied, because whoever stood before them
+    /// left; for those who wait for it. A claim that finds its lock free learns that from its own reply.
+    pub fn granted(&self) -> &[LeaseId] {
+        &self.granted
+    }
+
+    /// Who holds a lock.
+    pub(super) fn holder(&self, lock: &[u8]) -> Option<LeaseId> {
+        self.locks.places(lock).find(|lease| self.leases.is_alive(*lease, self.time_ms))
+    }
+
+    /// Takes a place in the queue of a lock, or finds the one that the owner has and starts its time anew.
+    pub(super) fn claim_lock(&mut self, lock: &[u8], owner: &[u8], ttl_ms: u64, queue: bool) -> Outcome {
+        at_most("max_key_bytes", "the lock's bytes", caps::KEY_BYTES, lock.len() as u64)?;
+        at_most("max_key_bytes", "the owner's bytes", caps::KEY_BYTES, owner.len() as u64)?;
+        if let Some(lease) = self.locks.place_of(lock, owner)
+            && let Some(ttl_ms) = self.leases.renew(lease, self.time_ms)
+        {
+            let held = self.holder(lock) == Some(lease);
+            return Ok(Reply::Claim { lease, ttl_ms, held });
+        }
+        if !queue && let Some(holder) = self.holder(lock) {
+            return Err(KvError::LockHeld { token: holder.index });
+        }
+        let claim = Arc::new(Claim { lock: Key::new(lock), owner: Bytes::copy_from_slice(owner) });
+        let lease = self.new_lease(ttl_ms, Some(claim.clone()))?;
+        self.locks.join(&claim, lease);
+        Ok(Reply::Claim { lease, ttl_ms, held: self.holder(lock) == Some(lease) })
+    }
+
+    /// Adds a lease, named by the entry being applied.
+    pub(super) fn new_lease(&mut self, ttl_ms: u64, claim: Option<Arc<Claim>>) -> Result<LeaseId, KvError> {
+        let asked = self.leases.table().len() as u64 + 1;
+        at_most("max_leases", "leases", caps::LEASES, asked)?;
+        let lease = LeaseId { group: self.group, index: self.applied };
+        let deadline_ms = self.time_ms.saturating_add(ttl_ms);
+        self.leases.set(lease, Lease { ttl_ms, deadline_ms, claim });
+        Ok(lease)
+    }
+
+    /// The only way for a lease to go: with it goes its place in a queue, and the next one may become the holder.
+    pub(super) fn end_lease(&mut self, id: LeaseId) {
+        let Some(claim) = self.leases.end(id).and_then(|lease| lease.claim) else { return };
+        let next = self.locks.leave(&claim, id).then(|| self.locks.places(claim.lock.as_slice()).next());
+        // One that is due itself says so when it is removed.
+        self.granted.extend(next.flatten().filter(|next| self.leases.is_alive(*next, self.time_ms)));
+    }
+
+    /// Fails unless the lock is held under this token.
+    pub(super) fn check_fence(&self, lock: &[u8], token: Token) -> Result<(), KvError> {
+        match self.holder(lock) {
+            Some(holder) if holder.index == token => Ok(()),
+            holder => Err(KvError::Fenced { holder: holder.map(|lease| lease.index) }),
+        }
+    }
+
+    /// Whether it is the turn of a lease that claims a lock.
+    pub(super) fn turn(&self, lease: LeaseId) -> Outcome {
+        if !self.leases.is_alive(lease, self.time_ms) {
+            return Err(KvError::LeaseExpired);
+        }
+        match self.leases.table().get(&lease).and_then(|lease| lease.claim.as_ref()) {
+            Some(claim) => Ok(Reply::Turn { held: self.holder(claim.lock.as_slice()) == Some(lease) }),
+            None => Err(KvError::Malformed("the lease claims no lock".to_owned())),
+        }
+    }
+
+    /// What is to be seen of a lock.
+    pub(super) fn lock_status(&self, lock: &[u8]) -> Reply {
+        let alive = |lease: &LeaseId| self.leases.is_alive(*lease, self.time_ms);
+        let mut places = self.locks.places(lock).filter(alive);
+        let holder = places.next().and_then(|id| self.holder_status(id));
+        Reply::Lock { holder, waiting: places.count() as u64 }
+    }
+
+    fn holder_status(&self, id: LeaseId) -> Option<Holder> {
+        let lease = self.leases.table().get(&id)?;
+        let owner = lease.claim.as_ref()?.owner.clone();
+        Some(Holder { lease: id, owner, left_ms: lease.deadline_ms.saturating_sub(self.time_ms) })
+    }
+}
