@@ -56,6 +56,18 @@ fn examples() -> Vec<(&'static str, Packet)> {
         Change::Check { key: "owner".into(), expect: Expect::Version(2) },
         Change::Delete { key: "task".into(), expect: Expect::Any },
     ];
+    let lease = |index| LeaseId { group: GROUP, index };
+    let fenced = vec![
+        Change::Fence { lock: "nightly".into(), token: 9 },
+        Change::Put {
+            key: "newest".into(),
+            value: "3".into(),
+            expect: Expect::Any,
+            lifetime: Lifetime::Forever,
+        },
+    ];
+    let fenced_off = KvError::Batch { position: 0, error: Box::new(KvError::Fenced { holder: Some(12) }) };
+    let holder = Holder { lease: lease(12), owner: "other#01".into(), left_ms: 6500 };
     vec![
         ("hello", Packet::Hello(client_hello("demo"))),
         (
@@ -134,6 +146,26 @@ fn examples() -> Vec<(&'static str, Packet)> {
             "append-reply",
             raft(Message::AppendReply { outcome: AppendOutcome::Accepted { matched: 11 }, round: 5 }),
         ),
+        (
+            "claim",
+            write(
+                11,
+                None,
+                Command::Claim {
+                    lock: "nightly".into(),
+                    owner: "host#7f".into(),
+                    ttl_ms: 10_000,
+                    queue: true,
+                },
+            ),
+        ),
+        ("claim-reply", answer(11, Reply::Claim { lease: lease(9), ttl_ms: 10_000, held: false })),
+        ("turn", read(12, Query::Turn { lease: lease(9), wait_ms: 10_000 }, Consistency::Linearizable)),
+        ("turn-reply", answer(12, Reply::Turn { held: true })),
+        ("fenced", write(13, None, Command::Batch(fenced))),
+        ("fenced-off", error(13, ServerError::Refused(fenced_off))),
+        ("lock", read(14, Query::Lock { lock: "nightly".into() }, Consistency::Linearizable)),
+        ("lock-reply", answer(14, Reply::Lock { holder: Some(holder), waiting: 2 })),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The KV server of a group: the desk at which clients' requests are taken in and answered.
 
+mod turns;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::logic::desk::clock::LogClock;
 use crate::logic::desk::pending::{Fate, Pending};
 use crate::logic::desk::turns::Turns;
 use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Command, LeaseId, LogCommand, Outcome, Query, Reply, Stamp};
+use crate::logic::kv::command::{Command, LogCommand, Outcome, Query, Stamp};
 use crate::logic::kv::{Limits, Stats};
 use crate::messages::client::{Answer, Consistency, Request, RequestBody, ServerError};
 use crate::messages::group::{
@@ -22,9 +24,6 @@ use crate::net::router::Ask;
 
 /// How often the leader looks whether something in the store is due to expire.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
-
-/// Longest time for which the question whose turn it is is kept: a client that has gone away is forgotten then.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a KV server is given.
 #[derive(Clone)]
@@ -117,11 +116,7 @@ impl KvServer {
                 self.take_write(caller(kind), stamp, command);
             }
             RequestBody::Read { query, consistency } => {
-                let kind = match query {
-                    Query::Turn { lease, wait_ms } => Kind::Turn(lease, wait_ms),
-                    _ => Kind::Read,
-                };
-                self.take_read(caller(kind), query, consistency)
+                self.take_read(caller(turns::kind(&query)), query, consistency)
             }
             RequestBody::Admin(_) => {
                 caller(Kind::Read).answer(Err(ServerError::Invalid("not for a group".into())));
@@ -287,37 +282,6 @@ impl KvServer {
         }
     }
 
-    /// Answers a question, unless it is one that waits for a turn.
-    fn answer_read(&mut self, caller: Caller, outcome: Outcome) {
-        match (caller.kind(), &outcome) {
-            (Kind::Turn(lease, wait_ms), Ok(Reply::Turn { held: false })) if wait_ms > 0 => {
-                self.let_wait(caller, lease, wait_ms);
-            }
-            _ => caller.answer(to_result(outcome)),
-        }
-    }
-
-    /// The applier said "not yet" before it could say that the turn has come, so no turn is missed.
-    fn let_wait(&mut self, caller: Caller, lease: LeaseId, wait_ms: u32) {
-        if !self.leadership.leads {
-            return caller.answer(Err(self.not_leader()));
-        }
-        if self.turns.len() >= self.spec.max_pending_requests {
-            return caller.answer(Err(self.error(Refusal::Busy("max_pending_requests"))));
-        }
-        let wait = Duration::from_millis(wait_ms.into()).min(LONGEST_WAIT);
-        if let Some(before) = self.turns.wait(lease, self.spec.clock.now() + wait, caller) {
-            before.answer(turn(false));
-        }
-    }
-
-    /// Answers those who have waited long enough for their turns.
-    fn end_waits(&mut self) {
-        while let Some(caller) = self.turns.take_due(self.spec.clock.now()) {
-            caller.answer(turn(false));
-        }
-    }
-
     fn settle(&mut self, outcomes: Vec<(LogPosition, Outcome)>) {
         for (position, outcome) in outcomes {
             match self.pending.apply(position) {
@@ -334,11 +298,6 @@ const READ_BATCH: u64 = 1 << 63;
 
 fn to_result(outcome: Outcome) -> Result<Answer, ServerError> {
     outcome.map(Answer::Kv).map_err(ServerError::Refused)
-}
-
-/// The answer to the question whose turn it is.
-fn turn(held: bool) -> Result<Answer, ServerError> {
-    Ok(Answer::Kv(Reply::Turn { held }))
 }
 
 impl Actor for KvServer {
@@ -397,9 +356,7 @@ impl Handler<RoleChanged> for KvServer {
             for caller in self.pending.give_up(|caller| caller.kind() == Kind::Stamped) {
                 caller.answer(Err(ServerError::Unknown));
             }
-            for caller in self.turns.take_all() {
-                caller.answer(Err(ServerError::NotLeader { leader: now.leader }));
-            }
+            self.send_away();
         }
     }
 }
@@ -417,11 +374,7 @@ impl Handler<Applied> for KvServer {
         self.next_deadline = applied.next_deadline;
         self.advancing = false;
         self.stats = applied.stats;
-        for lease in applied.granted {
-            if let Some(caller) = self.turns.take(lease) {
-                caller.answer(turn(true));
-            }
-        }
+        self.call_up(applied.granted);
     }
 }
 

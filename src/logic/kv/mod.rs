@@ -6,7 +6,7 @@
 //!
 //! In reading order:
 //!
-//! * [`command`]: the vocabulary. What may be asked for, what may be answered; also the client protocol.
+//! * [`command`], `answer`: the vocabulary. What may be asked for, what may be answered; also the client protocol.
 //! * [`codec`]: how a command stands in the log.
 //! * [`machine`]: applying commands. Conditions, batches, exactly-once, expiry.
 //! * `session`, `lease`: the two tables that time works on; `lock`: the queues that leases stand in.
@@ -38,6 +38,7 @@
 //! [`Machine::next_deadline`](machine::Machine::next_deadline) and proposes
 //! [`Command::Advance`](command::Command::Advance).
 
+mod answer;
 pub mod codec;
 pub mod command;
 mod key;

@@ -24,6 +24,18 @@ fn the_bytes_of_a_put_are_pinned() {
 }
 
 #[test]
+fn the_bytes_of_a_claim_and_of_a_fence_are_pinned() {
+    let claim = Command::Claim { lock: bytes("l"), owner: bytes("me"), ttl_ms: 300, queue: true };
+    let fence = Command::Change(Change::Fence { lock: bytes("l"), token: 300 });
+    for (command, expected) in [
+        (claim, &[1, 0, 5, 10, 1, b'l', 2, b'm', b'e', 0xac, 2, 1][..]),
+        (fence, &[1, 0, 5, 0, 4, 1, b'l', 0xac, 2]),
+    ] {
+        assert_eq!(LogCommand { time_ms: 5, stamp: None, command }.encode()[..], *expected);
+    }
+}
+
+#[test]
 fn values_share_the_memory_of_the_entry() {
     let command = LogCommand { time_ms: 1, stamp: None, command: Command::Change(put("key", "value")) };
     let encoded = command.encode();
@@ -50,6 +62,7 @@ fn everything_but_the_one_form_is_refused() {
         (&[1, 0, 5, 0, 9, 0], "unknown change"),
         (&[1, 0, 5, 0, 2, 0, 9], "unknown condition"),
         (&[1, 0, 5, 0, 0, 0, 0, 0, 9], "unknown lifetime"),
+        (&[1, 0, 5, 10, 0, 0, 9, 2], "neither yes nor no"),
     ] {
         assert!(
             reason(encoded).starts_with(why) || reason(encoded).contains(why),

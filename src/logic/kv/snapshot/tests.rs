@@ -12,6 +12,9 @@ fn rig() -> Rig {
     let mut rig = Rig::new();
     let lease = rig.grant(700);
     rig.grant(900);
+    for owner in ["ann", "bob", ""] {
+        rig.claim("a lock", owner, 800);
+    }
     for window in 1..4 {
         let session = rig.open(5000, 8 * window);
         for seq in 1..6 {
@@ -160,6 +163,7 @@ fn the_state_must_have_the_hash_that_was_saved() {
 fn well_summed_nonsense_is_refused() {
     let lease = |index: u64| [&GROUP.0.to_le_bytes()[..], &index.to_le_bytes(), &[1; 16]].concat();
     let session = [&lease(4)[..], &[0; 12]].concat();
+    let claim = [&lease(4)[..], &5u32.to_le_bytes(), b"lock"].concat();
     let mut nested = vec![0; 8];
     nested.extend([0x81, 0xa3, b'E', b'r', b'r'].repeat(5000));
     let record = [&[0u8][..], &1u64.to_le_bytes(), &[0; 12], &3u32.to_le_bytes(), b"keyvalue"].concat();
@@ -174,6 +178,8 @@ fn well_summed_nonsense_is_refused() {
         (&[(HEADER, &head), (77, &[])], "an unknown item, or one in the wrong place"),
         (&[(HEADER, &head), (LEASE, &lease(2)), (LEASE, &lease(2))], "leases out of order"),
         (&[(HEADER, &head), (LEASE, &lease(10))], "an id from the future"),
+        (&[(HEADER, &head), (CLAIM, &lease(2))], "cut short"),
+        (&[(HEADER, &head), (CLAIM, &claim)], "cut short"),
         (&[(HEADER, &head), (REPLY, &[0; 9])], "a reply without a session"),
         (&[(HEADER, &head), (SESSION, &session), (SESSION, &session)], "sessions out of order"),
         (&[(HEADER, &head), (SESSION, &session), (REPLY, &nested)], "not an outcome"),
