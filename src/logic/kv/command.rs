@@ -133,6 +133,17 @@ impl Change {
         }
     }
 
+    /// The condition on the key's version; a fence has none.
+    pub fn expect(&self) -> Expect {
+        match self {
+            Change::Put { expect, .. }
+            | Change::Append { expect, .. }
+            | Change::Delete { expect, .. }
+            | Change::Check { expect, .. } => *expect,
+            Change::Fence { .. } => Expect::Any,
+        }
+    }
+
     /// The bytes that a put or append brings along.
     pub fn value(&self) -> Option<&Bytes> {
         match self {

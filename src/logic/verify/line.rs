@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Action, Answer, Operation, Refusal};
+use super::operation::{Action, Answer, Operation, Refusal, name};
 use crate::logic::hex;
 use crate::logic::kv::command::{Change, Changed, Expect, Lifetime, Version};
 
@@ -211,20 +211,14 @@ impl LineChange {
     }
 
     fn write(change: &Change) -> LineChange {
-        let (op, expect) = match change {
-            Change::Put { expect, .. } => ("put", expect),
-            Change::Append { expect, .. } => ("append", expect),
-            Change::Delete { expect, .. } => ("delete", expect),
-            Change::Check { expect, .. } => ("check", expect),
-        };
-        let expect = match expect {
+        let expect = match change.expect() {
             Expect::Any => None,
             Expect::Absent => Some(0),
-            Expect::Version(version) => Some(*version),
+            Expect::Version(version) => Some(version),
         };
         let (key, key_hex) = text(change.key());
         let (value, value_hex) = change.value().map_or((None, None), text);
-        LineChange { op: op.into(), key, key_hex, value, value_hex, expect }
+        LineChange { op: name(change).into(), key, key_hex, value, value_hex, expect }
     }
 }
 

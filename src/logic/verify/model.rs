@@ -37,6 +37,9 @@ impl Model {
             if matches!(change, Change::Put { lifetime, .. } if *lifetime != Lifetime::Forever) {
                 return Err("a put with a lifetime cannot be judged: the model knows no time".into());
             }
+            if matches!(change, Change::Fence { .. }) {
+                return Err("a change behind a fence cannot be judged: the model knows no locks".into());
+            }
         }
         let fits = match (action, answer) {
             (_, Answer::Unknown | Answer::Failed) => true,
@@ -171,13 +174,14 @@ impl Step {
             _ => None,
         };
         let edits = operation.action.changes().iter().map(|change| {
-            let (kind, expect) = match change {
-                Change::Put { value, expect, .. } => (Kind::Put(values.id(value)), *expect),
-                Change::Append { value, expect, .. } => (Kind::Append(values.id(value)), *expect),
-                Change::Delete { expect, .. } => (Kind::Delete, *expect),
-                Change::Check { expect, .. } => (Kind::Check, *expect),
+            let kind = match change {
+                Change::Put { value, .. } => Kind::Put(values.id(value)),
+                Change::Append { value, .. } => Kind::Append(values.id(value)),
+                Change::Delete { .. } => Kind::Delete,
+                // A fence is not admitted.
+                Change::Check { .. } | Change::Fence { .. } => Kind::Check,
             };
-            Edit { cell: cell(change.key()), kind, expect }
+            Edit { cell: cell(change.key()), kind, expect: change.expect() }
         });
         let edits = edits.collect();
         let seen = match &operation.answer {

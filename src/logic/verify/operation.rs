@@ -148,18 +148,24 @@ impl fmt::Display for Operation {
     }
 }
 
+/// The name of a change, as in files of histories.
+pub(super) fn name(change: &Change) -> &'static str {
+    match change {
+        Change::Put { .. } => "put",
+        Change::Append { .. } => "append",
+        Change::Delete { .. } => "delete",
+        Change::Check { .. } => "check",
+        Change::Fence { .. } => "fence",
+    }
+}
+
 fn write_change(f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
-    let (name, expect) = match change {
-        Change::Put { expect, .. } => ("put", expect),
-        Change::Append { expect, .. } => ("append", expect),
-        Change::Delete { expect, .. } => ("delete", expect),
-        Change::Check { expect, .. } => ("check", expect),
-    };
+    let name = name(change);
     write!(f, "{name} {}", shown(change.key()))?;
     if let Some(value) = change.value() {
         write!(f, " {}", shown(value))?;
     }
-    match expect {
+    match change.expect() {
         Expect::Any => Ok(()),
         Expect::Absent => f.write_str(" if absent"),
         Expect::Version(version) => write!(f, " if at version {version}"),

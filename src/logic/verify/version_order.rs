@@ -113,10 +113,7 @@ impl Sorted {
             (Action::Get { .. }, _) | (Action::Batch(_), _) => return Err(Stop::NotDecided),
             (Action::Change(change), _) => change,
         };
-        let expected = match change {
-            Change::Put { expect, .. } | Change::Append { expect, .. } => version_of(*expect),
-            Change::Delete { expect, .. } | Change::Check { expect, .. } => version_of(*expect),
-        };
+        let expected = version_of(change.expect());
         let makes = matches!(change, Change::Put { .. } | Change::Append { .. });
         match &operation.answer {
             Answer::Refused { why, .. } => self.refused(at, expected, *why),
@@ -270,7 +267,9 @@ impl Sorted {
             match change(part, *at) {
                 Change::Append { value, .. } => pieces.push(value),
                 Change::Put { value, .. } => pieces = vec![value],
-                Change::Delete { .. } | Change::Check { .. } => return Err(Stop::NotDecided),
+                Change::Delete { .. } | Change::Check { .. } | Change::Fence { .. } => {
+                    return Err(Stop::NotDecided);
+                }
             }
             for reader in self.saw.get(version).into_iter().flatten() {
                 if value_found(part, *reader).is_some_and(|found| !is_made_of(found, &pieces)) {

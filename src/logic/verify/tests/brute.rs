@@ -31,14 +31,10 @@ pub(super) fn carry_out(store: &mut Store, action: &Action) -> Answer {
 
 fn carry_out_one(store: &mut Store, change: &Change) -> Result<Changed, Refusal> {
     let actual = store.get(change.key()).map_or(0, |(_, version)| *version);
-    let expect = match change {
-        Change::Put { expect, .. } | Change::Append { expect, .. } => expect,
-        Change::Delete { expect, .. } | Change::Check { expect, .. } => expect,
-    };
-    let expected = match expect {
+    let expected = match change.expect() {
         Expect::Any => actual,
         Expect::Absent => 0,
-        Expect::Version(version) => *version,
+        Expect::Version(version) => version,
     };
     if expected != actual {
         let there = Refusal::Version { actual: Some(actual) };
@@ -53,7 +49,7 @@ fn carry_out_one(store: &mut Store, change: &Change) -> Result<Changed, Refusal>
         Change::Delete { key, .. } => {
             return Ok(Changed::Deleted { existed: store.remove(key).is_some() });
         }
-        Change::Check { .. } => return Ok(Changed::Held),
+        Change::Check { .. } | Change::Fence { .. } => return Ok(Changed::Held),
     };
     store.insert(change.key().clone(), (value, actual + 1));
     Ok(Changed::Version(actual + 1))
