@@ -18,16 +18,25 @@ impl Sorted {
     pub(super) fn check_times(&self, part: &Part) -> Result<(), Stop> {
         let mut pushed: BTreeMap<Version, (u64, usize)> = BTreeMap::new();
         for _ in 0..MAX_ROUNDS {
-            let earliest = self.earliest(part, &pushed)?;
+            let earliest = self.earliest(part, &pushed);
+            // What the refusals pushed is not proved as long as a change that nobody saw may explain them.
+            let earliest = if pushed.is_empty() { earliest? } else { self.unless_open(earliest)? };
             let before = pushed.clone();
             for vague in &self.vague {
-                self.place(part, vague, &earliest, &mut pushed)?;
+                let placed = self.place(part, vague, &earliest, &mut pushed);
+                self.unless_open(placed)?;
             }
             if pushed == before {
                 return Ok(());
             }
         }
         Err(Stop::NotDecided)
+    }
+
+    /// Takes a contradiction back if a change of unknown fate may have followed the last version.
+    fn unless_open<T>(&self, result: Result<T, Stop>) -> Result<T, Stop> {
+        let open = !self.open_anywhere.is_empty() || self.open.contains_key(&self.top().saturating_add(1));
+        if open { result.map_err(|_| Stop::NotDecided) } else { result }
     }
 
     /// For each version the earliest moment at which it can have been made, and the operation that it waits for.
