@@ -193,7 +193,7 @@ fn cores_are_pure() {
 #[test]
 fn nothing_forbidden_and_nothing_left_over() {
     let mut problems = Vec::new();
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "tests", "benches", "examples", "fuzz/src"] {
         for source in rust_files(folder).iter().filter(|s| s.name != "tests/tidy.rs") {
             for (number, line) in source.text.lines().enumerate() {
                 let is_comment = line.trim_start().starts_with("//");

@@ -95,11 +95,11 @@ impl Args {
     }
 }
 
-/// Reads changes.
+/// Reads changes in the format of `quorate batch`, one a line; `quorate batch --help` describes it.
 ///
 /// # Errors
-/// One sentence for each line that is not a change.
-fn parse(text: &str) -> Result<Vec<Change>, Vec<String>> {
+/// One sentence for each line that is not a change, with its number.
+pub fn parse(text: &str) -> Result<Vec<Change>, Vec<String>> {
     let mut changes = Vec::new();
     let mut problems = Vec::new();
     for (number, line) in text.lines().enumerate() {

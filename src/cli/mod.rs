@@ -39,6 +39,8 @@ use serde_json::json;
 
 use crate::node::exit::{self, Failure};
 
+pub use batch::parse as parse_changes;
+
 const AFTER_HELP: &str = "\
 Examples:
   quorate up                               three nodes on this machine, until Ctrl-C
@@ -110,6 +112,20 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Checks the words of a command line, without the name of the program, and runs nothing.
+///
+/// # Errors
+/// What the program would write instead of running the command: what is wrong, or the help that is asked for.
+///
+/// ```
+/// assert!(quorate::cli::check_words(["put", "k", "v", "--ttl", "30s"]).is_ok());
+/// assert!(quorate::cli::check_words(["put", "k", "v", "--ttl", "30"]).is_err());
+/// ```
+pub fn check_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    let words = std::iter::once("quorate").chain(words);
+    Cli::try_parse_from(words).map(drop).map_err(|error| error.to_string())
 }
 
 impl Command {

@@ -28,7 +28,7 @@ const STEP: u64 = 10_000;
 #[command(
     after_help = "A line: who called what, from when to when, and what came of it. All fields: docs/history.md.
 
-  {\"client\":1,\"call\":10,\"return\":25,\"op\":\"put\",\"key\":\"k\",\"value\":\"v\",\"expect\":0,\"result\":\"ok\",\"version\":1}
+  {\"client\":1,\"call\":10,\"return\":25,\"op\":\"put\",\"key\":\"k\",\"value\":\"v\",\"result\":\"ok\",\"version\":1}
   {\"client\":2,\"call\":12,\"return\":30,\"op\":\"get\",\"key\":\"k\",\"result\":\"ok\",\"value\":\"v\",\"version\":1}
   {\"client\":1,\"call\":26,\"op\":\"append\",\"key\":\"k\",\"value\":\"w\",\"result\":\"unknown\"}
 

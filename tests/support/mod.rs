@@ -1,6 +1,9 @@
 //! A cluster of real processes, for tests and measurements: the real binary, started by `quorate up`.
 #![allow(dead_code)] // Each test uses its own part of it.
 
+pub mod namespaces;
+pub mod nemesis;
+pub mod recorder;
 pub mod writers;
 
 use std::collections::BTreeMap;
@@ -8,11 +11,14 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use quorate::logic::ids::NodeId;
 use quorate::messages::admin::NodeStatus;
 use quorate::{Client, ClientOptions};
+
+use self::namespaces::Namespaces;
 
 /// A running cluster. Dropping it kills it and removes its data.
 pub struct Cluster {
@@ -21,6 +27,8 @@ pub struct Cluster {
     pub served_after: Duration,
     dir: tempfile::TempDir,
     run_by: RunBy,
+    /// For nodes with a network of their own: the process in whose namespace each is started.
+    keepers: BTreeMap<NodeId, u32>,
 }
 
 /// Who started the node processes, and starts them again.
@@ -28,13 +36,14 @@ enum RunBy {
     /// `quorate up`, which restarts what ends.
     Launcher(Child),
     /// The test itself: a node that ended stays down until [`Cluster::start_node`].
-    Test(BTreeMap<NodeId, Child>),
+    Test(Mutex<BTreeMap<NodeId, Child>>),
 }
 
 impl Cluster {
     /// Starts `nodes` nodes on free ports and waits until they serve. `extra` is added to the configuration.
     pub fn start(nodes: usize, extra: &str) -> Cluster {
-        let (dir, addresses) = prepare(nodes, extra);
+        let addresses = free_addresses(nodes);
+        let dir = prepare(&addresses, extra);
         let started = Instant::now();
         let log = std::fs::File::create(dir.path().join("log")).expect("the log is created");
         let mut launcher = Command::new(binary())
@@ -51,17 +60,30 @@ impl Cluster {
         let stdout = launcher.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("stdout is readable");
         let served_after = started.elapsed();
-        let cluster = Cluster { addresses, served_after, dir, run_by: RunBy::Launcher(launcher) };
+        let run_by = RunBy::Launcher(launcher);
+        let cluster = Cluster { addresses, served_after, dir, run_by, keepers: BTreeMap::new() };
         assert!(line.contains("\"endpoints\""), "the cluster did not serve: {line}\n{}", cluster.log());
         cluster
     }
 
     /// Starts `nodes` nodes without a launcher, so that a node that is killed stays down until it is started again.
     pub async fn start_apart(nodes: usize, extra: &str) -> Cluster {
-        let (dir, addresses) = prepare(nodes, extra);
+        Self::start_at(free_addresses(nodes), BTreeMap::new(), extra).await
+    }
+
+    /// The same in the namespaces of a router, which the calling thread has entered.
+    pub async fn start_in(namespaces: &Namespaces, extra: &str) -> Cluster {
+        let addresses = namespaces.addresses();
+        let nodes = (1..=addresses.len() as u64).map(NodeId);
+        let keepers = nodes.map(|node| (node, namespaces.keeper(node))).collect();
+        Self::start_at(addresses, keepers, extra).await
+    }
+
+    async fn start_at(addresses: Vec<String>, keepers: BTreeMap<NodeId, u32>, extra: &str) -> Cluster {
+        let dir = prepare(&addresses, extra);
         let started = Instant::now();
-        let run_by = RunBy::Test(BTreeMap::new());
-        let mut cluster = Cluster { addresses, served_after: Duration::ZERO, dir, run_by };
+        let run_by = RunBy::Test(Mutex::default());
+        let mut cluster = Cluster { addresses, served_after: Duration::ZERO, dir, run_by, keepers };
         for node in cluster.nodes() {
             cluster.start_node(node);
         }
@@ -76,21 +98,44 @@ impl Cluster {
     ///
     /// # Panics
     /// When the node runs.
-    pub fn start_node(&mut self, node: NodeId) {
+    pub fn start_node(&self, node: NodeId) {
         let path = self.dir.path();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path.join("log"));
-        let mut command = Command::new(binary());
+        let mut command = match self.keepers.get(&node) {
+            None => Command::new(binary()),
+            Some(keeper) => {
+                let mut command = Command::new("nsenter");
+                command.args(["-t", &keeper.to_string(), "-n", "--"]).arg(binary());
+                command
+            }
+        };
         command.args(["node", "--id", &node.0.to_string(), "--config"]).arg(path.join("cluster.toml"));
         command.arg("--data").arg(path.join("data"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("the log is opened"));
-        let RunBy::Test(children) = &mut self.run_by else { panic!("the launcher starts the nodes") };
-        let old = children.insert(node, command.spawn().expect("the binary starts"));
+        let RunBy::Test(children) = &self.run_by else { panic!("the launcher starts the nodes") };
+        let child = command.spawn().expect("the binary starts");
+        let old = children.lock().expect("nobody panics with it").insert(node, child);
         assert!(old.is_none(), "{node} was started while it runs");
+    }
+
+    /// Starts every node again whose process has ended. With a launcher there is nothing to do.
+    pub fn revive(&self) {
+        let RunBy::Test(children) = &self.run_by else { return };
+        for node in self.nodes() {
+            let mut children = children.lock().expect("nobody panics with it");
+            let ended = |child: &mut Child| child.try_wait().expect("an own child can be asked").is_some();
+            if children.get_mut(&node).is_some_and(ended) {
+                children.remove(&node);
+                drop(children);
+                self.start_node(node);
+            }
+        }
     }
 
     /// Kills a node of a cluster without a launcher, as `kill -9` does, and returns when it is gone.
     pub fn kill_node(&mut self, node: NodeId) {
         let RunBy::Test(children) = &mut self.run_by else { panic!("the launcher owns the nodes") };
+        let children = children.get_mut().expect("nobody panics with it");
         let mut child = children.remove(&node).expect("the node runs");
         child.kill().expect("an own child can be killed");
         child.wait().expect("an own child can be waited for");
@@ -224,7 +269,9 @@ impl Drop for Cluster {
         }
         let children: Vec<&mut Child> = match &mut self.run_by {
             RunBy::Launcher(launcher) => vec![launcher],
-            RunBy::Test(children) => children.values_mut().collect(),
+            RunBy::Test(children) => {
+                children.get_mut().expect("nobody panics with it").values_mut().collect()
+            }
         };
         for child in children {
             let _ = child.kill();
@@ -244,13 +291,12 @@ fn binary() -> PathBuf {
     std::env::var_os("QUORATE_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_quorate").into(), PathBuf::from)
 }
 
-/// A directory with the configuration of a cluster on free ports.
-fn prepare(nodes: usize, extra: &str) -> (tempfile::TempDir, Vec<String>) {
+/// A directory with the configuration of a cluster at these addresses.
+fn prepare(addresses: &[String], extra: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let addresses = free_addresses(nodes);
-    let text = config_text(&addresses, extra);
+    let text = config_text(addresses, extra);
     std::fs::write(dir.path().join("cluster.toml"), text).expect("the configuration is written");
-    (dir, addresses)
+    dir
 }
 
 fn config_text(addresses: &[String], extra: &str) -> String {

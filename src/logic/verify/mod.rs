@@ -10,20 +10,20 @@
 //! * [`line`](mod@line): how an operation stands in a file (`docs/history.md`).
 //! * [`model`]: what the store is meant to do; what its versions are.
 //! * [`history`]: collecting operations, and cutting them into parts that do not concern each other.
-//! * `version_order`: the fast way. Answers that tell versions tell the order, too; it need only be compared with time.
+//! * `version_order`: the fast way. Versions tell the order, which need only be compared with time.
 //! * `search`: the general way, for everything else. It tries orders, and remembers where it has been.
 //! * [`verdict`]: what came of it, in words.
 //!
 //! What holds:
 //! 1. "Linearizable" and "not linearizable" are proofs, not guesses. What could not be decided within the budget is
 //!    [`Undecided`](verdict::Verdict::Undecided), and whoever asks must count that as a failure.
-//! 2. A history is linearizable if and only if each of its parts is (locality; Herlihy and Wing, theorem 1). A part is a
-//!    key, or several that are joined by batches.
+//! 2. A history is linearizable if and only if each of its parts is (locality; Herlihy and Wing, theorem 1). A part is
+//!    a key, or several that are joined by batches.
 //! 3. An operation whose answer was lost may have taken effect at any time after its call, or never.
 //! 4. Two operations are ordered by time only if one returned *before* the other was called; equal times overlap.
 //!
-//! What it deliberately does not do: it knows no lifetimes of keys (a put with one is refused), no reads of several keys
-//! at once, and it repairs no clocks: the times of a history must be of one clock.
+//! What it deliberately does not do: it knows no lifetimes of keys (a put with one is refused), no reads of several
+//! keys at once, and it repairs no clocks: the times of a history must be of one clock.
 
 pub mod history;
 pub mod line;

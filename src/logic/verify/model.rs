@@ -19,7 +19,7 @@ pub enum Model {
     /// key absent. Changes may depend on a version. Quorate's own store, and the versioned store of the MIT labs.
     #[default]
     Versioned,
-    /// A key has a value and nothing else; absent is the same as empty. Get, put and append; no conditions, no versions.
+    /// A key has a value and nothing else; absent is the same as empty. Get, put and append, without conditions.
     Append,
 }
 

@@ -219,7 +219,8 @@ impl<'a> Search<'a> {
             }
         });
         let why = format!(
-            "no order explains all answers; the best explains {} of {answered}, after which {}, and then {} cannot follow",
+            "no order explains all answers; the best explains {} of {answered}, after which {}, \
+             and then {} cannot follow",
             answered - left,
             state.collect::<Vec<_>>().join(", "),
             self.part.name(stuck),

@@ -1,17 +1,18 @@
-//! The fast way: answers that tell versions tell the order of the changes, and it need only be compared with time.
+//! The fast way: versions tell the order of the changes, which need only be compared with time.
 //!
 //! On a key that is never deleted, version 1 was made before version 2, and so on; whoever saw version 2 stands between
-//! the changes that made 2 and 3. So the order is known but for the place of reads of the same version among each other.
-//! It is the order of a linearizable history exactly if no operation had returned before one was called that stands
-//! earlier. That takes a sort and a pass.
+//! the changes that made 2 and 3. So the order is known but for the place of reads of the same version among each
+//! other. A history has this order exactly if no operation had returned before one was called that stands earlier.
+//! That takes a sort and a pass.
 //!
 //! Only two kinds of operations have no fixed place. A change of unknown fate fills the gap that it fits, if it is the
 //! only one that does. A refusal that does not say what version there was (the lab's `ErrVersion`, and an `ErrMaybe`
-//! that was not carried out) must stand before the version that it expected was made, or after it was replaced: with
-//! the moments of the others as early as possible, either the latter is possible, or the change must wait for it. The
-//! moments only ever move to later, so this ends, and what it ends in is the earliest solution there is.
+//! that was not carried out) finds its place in `times`.
 //!
-//! Where this does not decide (deletes, batches, several changes for one gap) the answer is `None`, and the search does.
+//! Where this does not decide (deletes, batches, several changes for one gap) the answer is `None`, and the search
+//! does.
+
+mod times;
 
 use std::collections::BTreeMap;
 
@@ -22,9 +23,6 @@ use super::model::Model;
 use super::operation::{Action, Answer, Operation, Refusal, shown};
 use super::verdict::Verdict;
 use crate::logic::kv::command::{Change, Changed, Expect, Version};
-
-/// Rounds in which refusals may move changes to later. More than a few are never seen.
-const MAX_ROUNDS: usize = 100;
 
 /// Judges a part by its versions; `None` when they do not decide.
 pub(super) fn decide(part: &Part) -> Option<Verdict> {
@@ -281,103 +279,6 @@ impl Sorted {
         }
         Ok(())
     }
-
-    /// Whether the order agrees with time.
-    fn check_times(&self, part: &Part) -> Result<(), Stop> {
-        let mut pushed: BTreeMap<Version, (u64, usize)> = BTreeMap::new();
-        for _ in 0..MAX_ROUNDS {
-            let earliest = self.earliest(part, &pushed)?;
-            let before = pushed.clone();
-            for vague in &self.vague {
-                self.place(part, vague, &earliest, &mut pushed)?;
-            }
-            if pushed == before {
-                return Ok(());
-            }
-        }
-        Err(Stop::NotDecided)
-    }
-
-    /// For each version the earliest moment at which it can have been made, and the operation that it waits for.
-    fn earliest(
-        &self,
-        part: &Part,
-        pushed: &BTreeMap<Version, (u64, usize)>,
-    ) -> Result<Vec<(u64, usize)>, Stop> {
-        let mut earliest = vec![(0, usize::MAX)];
-        let mut latest = (0, usize::MAX);
-        let wait = |latest: &mut (u64, usize), moment: u64, at: usize| {
-            if latest.1 == usize::MAX || moment > latest.0 {
-                *latest = (moment, at);
-            }
-        };
-        for version in 0..=self.top() {
-            if let Some(at) = self.made.get(&version) {
-                if let Some((moment, waits_for)) = pushed.get(&version) {
-                    wait(&mut latest, *moment, *waits_for);
-                }
-                in_time(part, *at, latest)?;
-                wait(&mut latest, part.operations[*at].operation.call, *at);
-                earliest.push(latest);
-            }
-            let seen = self.saw.get(&version).map_or(&[][..], |seen| &seen[..]);
-            for at in seen {
-                in_time(part, *at, latest)?;
-            }
-            for at in seen {
-                wait(&mut latest, part.operations[*at].operation.call, *at);
-            }
-        }
-        Ok(earliest)
-    }
-
-    /// Finds a place for a vague refusal: after its version was replaced if possible, else before it was made.
-    fn place(
-        &self,
-        part: &Part,
-        vague: &Vague,
-        earliest: &[(u64, usize)],
-        pushed: &mut BTreeMap<Version, (u64, usize)>,
-    ) -> Result<(), Stop> {
-        let Operation { call, returned, .. } = part.operations[vague.at].operation;
-        let by = |version: Version| {
-            let version = usize::try_from(version).ok()?;
-            earliest.get(version).filter(|(moment, _)| *moment <= returned)
-        };
-        let expected = vague.expected;
-        let exists_in_time = !vague.exists || by(1).is_some();
-        if exists_in_time && (expected > self.top() || by(expected.saturating_add(1)).is_some()) {
-            return Ok(());
-        }
-        let lowest = if vague.exists { 2 } else { 1 };
-        if expected < lowest || expected > self.top() || !exists_in_time {
-            let why = format!("{} was refused, but the condition held all the time", part.name(vague.at));
-            return Err(Stop::Contradiction(vec![vague.at], why));
-        }
-        let push = pushed.entry(expected).or_insert((call, vague.at));
-        if call > push.0 {
-            *push = (call, vague.at);
-        }
-        Ok(())
-    }
-}
-
-/// Refuses an operation that had returned before another, which stands earlier in the order, was called.
-fn in_time(part: &Part, at: usize, latest: (u64, usize)) -> Result<(), Stop> {
-    let (moment, earlier) = latest;
-    let operation = &part.operations[at].operation;
-    if earlier == usize::MAX || operation.answer == Answer::Unknown || operation.returned >= moment {
-        return Ok(());
-    }
-    let (name, earlier_name) = (part.name(at), part.name(earlier));
-    let what = match part.operations[earlier].operation.action {
-        Action::Get { .. } => "a stale read: ",
-        _ => "",
-    };
-    let why = format!(
-        "{what}{earlier_name} belongs before {name} by the versions of the key, but was called after that had returned"
-    );
-    Err(Stop::Contradiction(vec![earlier, at], why))
 }
 
 fn version_of(expect: Expect) -> Option<Version> {

@@ -226,8 +226,8 @@ fn a_batch_happens_at_one_moment() {
 
 #[test]
 fn the_classic_histories_of_a_register() {
-    // Herlihy and Wing's queue examples, told of a register: a value that is read must have been written, and an old one
-    // does not come back.
+    // As in Herlihy and Wing's examples: a value that is read must have been written, and an old one does not come
+    // back.
     let write = |call: u64, value: &str| {
         format!(
             "\n\"call\": {call}, \"return\": {}, \"op\": \"put\", \"value\": \"{value}\", \"result\": \"ok\"",

@@ -57,7 +57,8 @@ proptest! {
 
     #[test]
     fn what_is_written_is_read(
-        action in action(), kind in 0..7_u8, number in prop::option::of(any::<u64>()), value in blob(), times: (u64, u64, u64)
+        action in action(), kind in 0..7_u8, number in prop::option::of(any::<u64>()), value in blob(),
+        times: (u64, u64, u64)
     ) {
         let answer = answer(&action, kind, number, value);
         let (client, call, returned) = times;
