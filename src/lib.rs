@@ -3,13 +3,14 @@
 //! The rooms of the house, and the one direction in which they may import each other:
 //!
 //! ```text
-//! cli, main -> sim -> node -> actors -> { net, storage } -> messages -> logic
+//! cli, main -> sim -> node -> actors -> { net, storage, mapreduce } -> messages -> logic
 //! ```
 //!
 //! * [`logic`]: pure cores. No actor, socket, file, clock or thread.
 //! * [`messages`]: what actors say to each other, as plain data; the wire frame.
 //! * [`net`]: the bridge between processes. It knows addresses, not protocols.
 //! * [`storage`]: the write-ahead log, snapshots, the real disk and the simulated one.
+//! * [`mapreduce`]: the data path of MapReduce: files, threads, processes, and the functions of jobs.
 //! * [`actors`]: shells around the cores, and supervision.
 //! * [`node`]: configuration, and putting a node together.
 //! * [`sim`]: whole clusters in virtual time, from a seed.
@@ -60,6 +61,7 @@
 pub mod actors;
 pub mod cli;
 pub mod logic;
+pub mod mapreduce;
 pub mod messages;
 pub mod net;
 pub mod node;

@@ -11,10 +11,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("messages", &["logic"]),
     ("net", &["messages", "logic"]),
     ("storage", &["messages", "logic"]),
-    ("actors", &["net", "storage", "messages", "logic"]),
-    ("node", &["actors", "net", "storage", "messages", "logic"]),
-    ("sim", &["node", "actors", "net", "storage", "messages", "logic"]),
-    ("cli", &["sim", "node", "actors", "net", "storage", "messages", "logic"]),
+    ("mapreduce", &["messages", "logic"]),
+    ("actors", &["mapreduce", "net", "storage", "messages", "logic"]),
+    ("node", &["actors", "mapreduce", "net", "storage", "messages", "logic"]),
+    ("sim", &["node", "actors", "mapreduce", "net", "storage", "messages", "logic"]),
+    ("cli", &["sim", "node", "actors", "mapreduce", "net", "storage", "messages", "logic"]),
 ];
 
 /// What may import one part of a room that it may not import as a whole, and why: (who, what).

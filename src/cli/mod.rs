@@ -3,6 +3,7 @@
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
 //!   `lease.rs`: lease; `lock.rs`: lock.
 //! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
+//! * `mr/`: mr, with a tour of its own.
 //! * `up.rs`: up; `node.rs`: node; `config.rs`: config; `verify.rs`: verify.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
 //!
@@ -24,6 +25,7 @@ mod config;
 mod kv;
 mod lease;
 mod lock;
+mod mr;
 mod node;
 mod output;
 mod progress;
@@ -60,6 +62,7 @@ Exit codes:
   4  maybe: the change may or may not have taken effect; read to find out
   65 data on disk are damaged
   70 a bug, or a failure of the machine
+  130 interrupted: what was begun was undone
 
 With --json, results and errors are JSON on standard output: {\"error\": {\"kind\", \"message\", \"code\"}}.";
 
@@ -91,6 +94,7 @@ enum Command {
     Chaos(chaos::Args),
     Bench(bench::Args),
     Config(config::Args),
+    Mr(mr::Args),
     Verify(verify::Args),
 }
 
@@ -149,6 +153,7 @@ impl Command {
             Self::Chaos(args) => args.run(),
             Self::Bench(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Mr(args) => args.run(),
             Self::Verify(args) => args.run(),
         }
     }
@@ -172,6 +177,7 @@ impl Command {
             Self::Chaos(args) => args.cluster.json,
             Self::Bench(args) => args.cluster.json,
             Self::Config(args) => args.json(),
+            Self::Mr(args) => args.json(),
             Self::Verify(args) => args.json,
         }
     }

@@ -1,0 +1,63 @@
+//! Why a task failed, by what the coordinator does next.
+
+use serde::{Deserialize, Serialize};
+
+/// A task that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct TaskFailure {
+    /// What to do about it.
+    pub cause: Cause,
+    /// What happened, where, and what its user can do: for people.
+    pub message: String,
+}
+
+/// What a failure means for the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// It was told to stop. Nobody's fault.
+    Cancelled,
+    /// No attempt can succeed: the input or the job itself is wrong. The job fails at once.
+    Hopeless,
+    /// The mapper, combiner or reducer failed, or made no progress. Another attempt may succeed.
+    Function,
+    /// This machine could not do it: a full disk, a file that cannot be written. Another one may.
+    Machine,
+    /// The output of a map task cannot be read, or is damaged: that task is to be done again.
+    Lost {
+        /// The number of the map task.
+        map: u32,
+    },
+}
+
+impl TaskFailure {
+    /// A failure.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self { cause, message: message.into() }
+    }
+
+    /// No attempt can succeed.
+    pub fn hopeless(message: impl Into<String>) -> Self {
+        Self::new(Cause::Hopeless, message)
+    }
+
+    /// A function failed.
+    pub fn function(message: impl Into<String>) -> Self {
+        Self::new(Cause::Function, message)
+    }
+
+    /// This machine could not do it.
+    pub fn machine(message: impl Into<String>) -> Self {
+        Self::new(Cause::Machine, message)
+    }
+
+    /// It was told to stop.
+    pub fn cancelled() -> Self {
+        Self::new(Cause::Cancelled, "the task was cancelled")
+    }
+
+    /// The output of a map task cannot be had.
+    pub fn lost(map: u32, message: impl Into<String>) -> Self {
+        Self::new(Cause::Lost { map }, message)
+    }
+}

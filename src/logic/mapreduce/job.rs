@@ -1,0 +1,371 @@
+//! What a job is: inputs, functions, partitions, output, limits; and the names of its tasks.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::partition::{Partitioner, Partitioning};
+use super::split::Split;
+
+/// More reducers than this are refused: each map output has an index entry for every one.
+pub const MOST_REDUCERS: u32 = 10_000;
+
+/// A job as a user describes it. Serialisable, so that it can be kept in a store and sent to workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What people call it. It is shown and handed to commands; it need not be unique.
+    pub name: String,
+    /// Files, directories and globs, as given.
+    pub inputs: Vec<String>,
+    /// From records to pairs.
+    pub mapper: Function,
+    /// From the pairs of a key to fewer pairs of that key, in the map task. It may run any number of times, also never.
+    pub combiner: Option<Function>,
+    /// From a key and all its values to lines of output.
+    pub reducer: Function,
+    /// Which reducer gets which key.
+    pub partitioning: Partitioning,
+    /// How many reducers, 1 to [`MOST_REDUCERS`]; without it, chosen by size and slots.
+    pub reducers: Option<u32>,
+    /// Where the output goes, and in which form.
+    pub output: Output,
+    /// Variables for the environment of commands.
+    pub environment: Vec<(String, String)>,
+    /// How the lines that commands write are cut into key and value.
+    pub fields: Fields,
+    /// Whether map output is compressed (lz4). It pays when the disk or the network is slower than a processor.
+    pub compress: bool,
+    /// What bounds it.
+    pub limits: Limits,
+}
+
+impl Job {
+    /// A job with the defaults: partitioned by hash, as many reducers as the size asks for.
+    pub fn new(
+        name: impl Into<String>,
+        inputs: Vec<String>,
+        mapper: Function,
+        reducer: Function,
+        output_directory: impl Into<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            inputs,
+            mapper,
+            combiner: None,
+            reducer,
+            partitioning: Partitioning::Hash,
+            reducers: None,
+            output: Output { directory: output_directory.into(), form: Form::Parts },
+            environment: Vec::new(),
+            fields: Fields::default(),
+            compress: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// What is wrong with it, as far as it can be seen without looking at a disk.
+    ///
+    /// # Errors
+    /// A sentence for its user.
+    pub fn check(&self) -> Result<(), String> {
+        if self.inputs.is_empty() {
+            return Err("the job has no input; name files, directories or globs".into());
+        }
+        if self.output.directory.is_empty() {
+            return Err("the job has no output directory".into());
+        }
+        if let Some(reducers) = self.reducers
+            && !(1..=MOST_REDUCERS).contains(&reducers)
+        {
+            return Err(format!("{reducers} reducers are not possible; choose 1 to {MOST_REDUCERS}"));
+        }
+        if self.fields.key_fields == 0 {
+            return Err("a key has at least one field".into());
+        }
+        self.partitioning.check()?;
+        self.limits.check()
+    }
+}
+
+/// What does the work of a mapper, a combiner or a reducer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Function {
+    /// Compiled in, found by its name.
+    Builtin {
+        /// Its name in the table of functions.
+        name: String,
+        /// What it is told.
+        args: Vec<String>,
+    },
+    /// A line for `sh -c`, under the contract of Hadoop Streaming.
+    Command {
+        /// The line.
+        line: String,
+    },
+}
+
+impl Function {
+    /// A function that is compiled in.
+    pub fn builtin(name: impl Into<String>, args: Vec<String>) -> Self {
+        Self::Builtin { name: name.into(), args }
+    }
+
+    /// A command.
+    pub fn command(line: impl Into<String>) -> Self {
+        Self::Command { line: line.into() }
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin { name, args } if args.is_empty() => f.write_str(name),
+            Self::Builtin { name, args } => write!(f, "{name} {}", args.join(" ")),
+            Self::Command { line } => f.write_str(line),
+        }
+    }
+}
+
+/// Where the output goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The directory; it must not exist.
+    pub directory: String,
+    /// Names of the files in it, and what stands between key and value.
+    pub form: Form,
+}
+
+/// How output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// `part-r-00000`, with a tab between key and value: Hadoop's form.
+    Parts,
+    /// `mr-out-0`, with a blank between key and value: the form of the course labs.
+    Labs,
+}
+
+impl Form {
+    /// The name of the output file of a reducer.
+    pub fn file_name(self, partition: u32) -> String {
+        match self {
+            Self::Parts => format!("part-r-{partition:05}"),
+            Self::Labs => format!("mr-out-{partition}"),
+        }
+    }
+
+    /// What stands between key and value.
+    pub fn separator(self) -> u8 {
+        match self {
+            Self::Parts => b'\t',
+            Self::Labs => b' ',
+        }
+    }
+}
+
+/// How a line that a command wrote is cut: the key is its first fields, the value what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fields {
+    /// The byte between fields.
+    pub separator: u8,
+    /// How many fields make up the key, at least 1.
+    pub key_fields: u32,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { separator: b'\t', key_fields: 1 }
+    }
+}
+
+impl Fields {
+    /// Cuts a line into key and value. A line with too few fields is a key without a value.
+    pub fn cut<'a>(&self, line: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let mut ends = line.iter().enumerate().filter(|(_, byte)| **byte == self.separator);
+        match ends.nth(self.key_fields.saturating_sub(1) as usize) {
+            Some((end, _)) => (&line[..end], &line[end + 1..]),
+            None => (line, &[]),
+        }
+    }
+}
+
+/// What bounds a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of input for one map task; without it, chosen by size and slots.
+    pub split_bytes: Option<u64>,
+    /// The longest line of input, and the longest key with its value, in bytes.
+    pub max_record_bytes: u32,
+    /// How often a task is tried before the job fails, at least 1.
+    pub attempts: u32,
+    /// A task that shows no progress for so long is given up, in milliseconds, at least 100.
+    pub task_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { split_bytes: None, max_record_bytes: 16 << 20, attempts: 4, task_timeout_ms: 60_000 }
+    }
+}
+
+impl Limits {
+    /// The least and the most that [`max_record_bytes`](Self::max_record_bytes) may be. A record must fit into the
+    /// memory of a task.
+    pub const RECORD_BYTES: std::ops::RangeInclusive<u32> = 1024..=64 << 20;
+
+    fn check(&self) -> Result<(), String> {
+        if self.split_bytes == Some(0) {
+            return Err("a split has at least one byte".into());
+        }
+        if !Self::RECORD_BYTES.contains(&self.max_record_bytes) {
+            let (least, most) = Self::RECORD_BYTES.into_inner();
+            return Err(format!(
+                "the longest record must be {least} to {most} bytes, not {}",
+                self.max_record_bytes
+            ));
+        }
+        if self.attempts == 0 {
+            return Err("a task is tried at least once".into());
+        }
+        if self.task_timeout_ms < 100 {
+            return Err("the timeout of a task is at least 100 ms".into());
+        }
+        Ok(())
+    }
+}
+
+/// A job that is ready to run: its inputs have been looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What all tasks are told.
+    pub setup: Setup,
+    /// One map task for each.
+    pub splits: Vec<Split>,
+}
+
+/// What all tasks of a job are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The identity of the job, unique where it runs.
+    pub id: String,
+    /// The job.
+    pub job: Job,
+    /// How many map tasks.
+    pub maps: u32,
+    /// How many reduce tasks.
+    pub reducers: u32,
+    /// Which of them gets which key.
+    pub partitioner: Partitioner,
+}
+
+/// Map or reduce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// From a split to one partitioned file.
+    Map,
+    /// From one partition of all those files to one file of output.
+    Reduce,
+}
+
+/// A task of a job: `map-3`, `reduce-0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId {
+    /// Map or reduce.
+    pub phase: Phase,
+    /// The number of the split, or of the partition.
+    pub index: u32,
+}
+
+impl TaskId {
+    /// The map task of a split.
+    pub fn map(index: u32) -> Self {
+        Self { phase: Phase::Map, index }
+    }
+
+    /// The reduce task of a partition.
+    pub fn reduce(index: u32) -> Self {
+        Self { phase: Phase::Reduce, index }
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Map => "map",
+            Phase::Reduce => "reduce",
+        };
+        write!(f, "{phase}-{}", self.index)
+    }
+}
+
+/// One try at a task: `map-3.1`. Tries are numbered from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The task.
+    pub task: TaskId,
+    /// Which try.
+    pub number: u32,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.task, self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> Job {
+        Job::new(
+            "t",
+            vec!["in".into()],
+            Function::builtin("wc", vec![]),
+            Function::builtin("sum", vec![]),
+            "out",
+        )
+    }
+
+    #[test]
+    fn a_line_is_cut_behind_its_key_fields() {
+        let two = Fields { separator: b',', key_fields: 2 };
+        for (fields, line, key, value) in [
+            (Fields::default(), "a\tb\tc", "a", "b\tc"),
+            (Fields::default(), "a", "a", ""),
+            (Fields::default(), "", "", ""),
+            (Fields::default(), "\tb", "", "b"),
+            (two, "a,b,c", "a,b", "c"),
+            (two, "a,b", "a,b", ""),
+        ] {
+            assert_eq!(fields.cut(line.as_bytes()), (key.as_bytes(), value.as_bytes()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_with_a_sentence() {
+        assert_eq!(job().check(), Ok(()));
+        type Spoil = fn(&mut Job);
+        let wrong: [(Spoil, &str); 6] = [
+            (|job| job.inputs.clear(), "no input"),
+            (|job| job.output.directory.clear(), "no output directory"),
+            (|job| job.reducers = Some(0), "0 reducers"),
+            (|job| job.limits.attempts = 0, "at least once"),
+            (|job| job.limits.max_record_bytes = 1, "longest record"),
+            (|job| job.fields.key_fields = 0, "at least one field"),
+        ];
+        for (spoil, word) in wrong {
+            let mut job = job();
+            spoil(&mut job);
+            let problem = job.check().expect_err(word);
+            assert!(problem.contains(word), "{problem}");
+        }
+    }
+
+    #[test]
+    fn tasks_and_files_have_the_names_that_people_know() {
+        assert_eq!(Attempt { task: TaskId::map(3), number: 1 }.to_string(), "map-3.1");
+        assert_eq!(Form::Parts.file_name(7), "part-r-00007");
+        assert_eq!(Form::Labs.file_name(7), "mr-out-7");
+    }
+}
