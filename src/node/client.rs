@@ -21,11 +21,13 @@
 //! | `kv` | the store's methods |
 //! | `pages` | walking over many keys |
 //! | `admin` | questions and orders to nodes |
+//! | `mapreduce` | jobs |
 //! | `life` | the thread and the supervisor behind a client |
 
 mod admin;
 mod kv;
 mod life;
+mod mapreduce;
 mod pages;
 #[cfg(test)]
 mod tests;

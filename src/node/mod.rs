@@ -7,6 +7,8 @@
 //! * `settings`: from the configuration to the options of each room.
 //! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts.
 //! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
+//! * `front`: listener and connections. `mapreduce`: a node's coordinator and worker; [`worker`]: a worker in a process
+//!   of its own.
 //! * [`client`]: the client library.
 //!
 //! Invariants:
@@ -18,12 +20,16 @@
 
 pub mod assembly;
 pub mod client;
+pub mod collect;
 pub mod config;
 mod disk;
 pub mod exit;
+mod front;
 mod group;
 pub mod identity;
 pub mod launcher;
 pub mod logging;
+mod mapreduce;
 pub mod run;
 mod settings;
+pub mod worker;

@@ -219,7 +219,7 @@ impl Client {
 fn reply(answer: Answer) -> Result<Reply, ClerkError> {
     match answer {
         Answer::Kv(reply) => Ok(reply),
-        Answer::Admin(_) => Err(misfit()),
+        Answer::Admin(_) | Answer::MapReduce(_) => Err(misfit()),
     }
 }
 

@@ -1,0 +1,368 @@
+//! The coordinator of all jobs of a cluster: who does what, who is given up, who gets a second try. Pure.
+//!
+//! One door: [`Coordinator::step`] is given a moment and an input, and appends to [`Records`] what must be written
+//! before anybody hears of it. What workers are to do is asked for afterwards ([`Coordinator::orders`]), so it can be
+//! asked for again.
+//!
+//! What is durable is in the job's [`Table`]; all else here (progress, moments, who was heard when) is observation, and
+//! may be forgotten: a coordinator that takes over observes anew.
+//!
+//! * `watch`: progress of attempts; which have stalled, which are stragglers.
+//! * `assign`: which worker gets which task.
+//! * `survey`: the picture for people.
+
+mod assign;
+mod survey;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use self::survey::{JobState, JobSurvey, PhaseSurvey, Straggler};
+use self::watch::Watch;
+use super::failure::{Cause, TaskFailure};
+use super::job::{Attempt, Phase, TaskId};
+use super::record::{JobId, Misfit, Record, WorkerId, WorkerLife};
+use super::report::{Ending, Orders, Place, Report, Work};
+use super::table::{Rules, Table};
+
+/// So many reducers have to miss the output of a map task before it is made again, unless it is surely gone.
+const STRIKES: u32 = 2;
+
+/// Longer texts of failures are cut, in bytes.
+const LONGEST_TEXT: usize = 8 << 10;
+
+/// How patient a coordinator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A worker that was not heard for so long is given up, and what it ran is given to others.
+    pub worker: Duration,
+    /// No second attempt is made of a task that has run for less.
+    pub straggler: Duration,
+}
+
+/// What a coordinator needs to know of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Map tasks.
+    pub maps: u32,
+    /// Reduce tasks.
+    pub reduces: u32,
+    /// What bounds attempts.
+    pub rules: Rules,
+    /// An attempt without progress for so long has failed.
+    pub stall: Duration,
+    /// Bytes of input.
+    pub input_bytes: u64,
+}
+
+/// What a coordinator can be told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A job that is new, or was begun by another coordinator: then with its records.
+    Job {
+        /// Its number; not used before.
+        job: JobId,
+        /// What there is to do.
+        shape: Shape,
+        /// What has happened.
+        records: Vec<Record>,
+    },
+    /// From a worker.
+    Report(Report),
+    /// A user gives a job up.
+    Cancel(JobId),
+    /// The output of a job has been collected.
+    Collected(JobId),
+    /// Whoever collects the output cannot get this part of it.
+    Missing {
+        /// The part.
+        work: Work,
+        /// What happened.
+        why: String,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What must be written before it is acted on, in order.
+pub type Records = Vec<(JobId, Record)>;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    patience: Patience,
+    now: Duration,
+    jobs: BTreeMap<JobId, Entry>,
+    workers: BTreeMap<WorkerId, Worker>,
+}
+
+/// A job, and what was observed of it.
+#[derive(Clone, Debug)]
+struct Entry {
+    table: Table,
+    shape: Shape,
+    watch: Watch,
+    /// How often the output of a finished attempt was missed.
+    strikes: BTreeMap<Attempt, u32>,
+}
+
+/// A worker that was heard not long ago.
+#[derive(Clone, Debug)]
+struct Worker {
+    boot: u64,
+    /// Empty until it reports: an earlier coordinator knew it.
+    address: String,
+    slots: u32,
+    heard: Duration,
+    running: Vec<Work>,
+    keeps: Vec<JobId>,
+}
+
+impl Coordinator {
+    /// A coordinator that knows of no job.
+    pub fn new(patience: Patience) -> Self {
+        Coordinator { patience, now: Duration::ZERO, jobs: BTreeMap::new(), workers: BTreeMap::new() }
+    }
+
+    /// Takes an input at `now`, which must not run backwards.
+    pub fn step(&mut self, now: Duration, input: Input, records: &mut Records) {
+        self.now = self.now.max(now);
+        match input {
+            // What follows from it is decided by the next input, whose records are written.
+            Input::Job { job, shape, records } => return self.take_job(job, shape, &records),
+            Input::Report(report) => self.take_report(report, records),
+            Input::Cancel(job) => drop(self.note(job, Record::Cancelled, records)),
+            Input::Collected(job) => drop(self.note(job, Record::Collected, records)),
+            Input::Missing { work, mut why } => {
+                cut(&mut why);
+                let attempt = work.attempt;
+                drop(self.note(work.job, Record::Reopened { attempt, why }, records));
+            }
+            Input::Tick => {}
+        }
+        self.give_up_workers(records);
+        self.give_up_stalled(records);
+        self.assign(records);
+    }
+
+    /// What this worker should do, by its last report and what was decided since.
+    pub fn orders(&self, worker: WorkerId) -> Orders {
+        let Some(known) = self.workers.get(&worker) else { return Orders::default() };
+        let life = WorkerLife { worker, boot: known.boot };
+        let mut orders = Orders::default();
+        for (job, entry) in &self.jobs {
+            let mine = entry.table.running().filter(|(_, by)| *by == life);
+            let work = mine.map(|(attempt, _)| Work { job: *job, attempt });
+            orders.start.extend(work.filter(|work| !known.running.contains(work)));
+        }
+        let vain = |work: &&Work| self.runner(**work) != Some(life);
+        orders.stop = known.running.iter().filter(vain).copied().collect();
+        let over = |job: &&JobId| self.jobs.get(job).is_none_or(|entry| entry.table.verdict().is_some());
+        orders.forget = known.keeps.iter().filter(over).copied().collect();
+        orders
+    }
+
+    /// Where the output of each map task is, for a reducer. Empty until all of them are done.
+    pub fn sources(&self, job: JobId) -> Vec<Place> {
+        self.places(job, Phase::Map)
+    }
+
+    /// Where the output of each reduce task is. Empty until all of them are done.
+    pub fn parts(&self, job: JobId) -> Vec<Place> {
+        self.places(job, Phase::Reduce)
+    }
+
+    /// The tasks of a job.
+    pub fn table(&self, job: JobId) -> Option<&Table> {
+        self.jobs.get(&job).map(|entry| &entry.table)
+    }
+
+    /// All jobs.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.jobs.keys().copied()
+    }
+
+    /// Forgets a job that has ended.
+    pub fn forget(&mut self, job: JobId) {
+        if self.jobs.get(&job).is_some_and(|entry| entry.table.verdict().is_some()) {
+            self.jobs.remove(&job);
+        }
+    }
+
+    /// Workers that were heard by this coordinator, and their slots.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &str, u32)> {
+        let heard = self.workers.iter().filter(|(_, worker)| !worker.address.is_empty());
+        heard.map(|(id, worker)| (*id, worker.address.as_str(), worker.slots))
+    }
+
+    fn places(&self, job: JobId, phase: Phase) -> Vec<Place> {
+        let Some(entry) = self.jobs.get(&job) else { return Vec::new() };
+        let places = entry.table.tasks(phase).iter().zip(0..).map(|(task, index)| {
+            let done = task.done.as_ref()?;
+            let attempt = Attempt { task: TaskId { phase, index }, number: done.number };
+            let address = self.workers.get(&done.worker).map(|worker| worker.address.clone());
+            Some(Place { attempt, worker: done.worker, address: address.unwrap_or_default() })
+        });
+        places.collect::<Option<Vec<_>>>().unwrap_or_default()
+    }
+
+    fn runner(&self, work: Work) -> Option<WorkerLife> {
+        self.jobs.get(&work.job).and_then(|entry| entry.table.runner(work.attempt))
+    }
+
+    fn take_job(&mut self, job: JobId, shape: Shape, records: &[Record]) {
+        let mut table = Table::new(shape.maps, shape.reduces, shape.rules);
+        for record in records {
+            // A record that does not fit changed nothing when it was written, either.
+            let _ = table.apply(record);
+        }
+        let mut watch = Watch::default();
+        for (attempt, life) in table.running() {
+            watch.begin(attempt, self.now);
+            // Whoever ran something for the coordinator before is given time to be heard by this one.
+            self.workers.entry(life.worker).or_insert_with(|| Worker::unheard(life.boot, self.now));
+        }
+        self.jobs.insert(job, Entry { table, shape, watch, strikes: BTreeMap::new() });
+    }
+
+    /// Applies a record, and if it fits lets it be written.
+    fn note(&mut self, job: JobId, record: Record, records: &mut Records) -> Result<(), Misfit> {
+        let entry = self.jobs.get_mut(&job).ok_or(Misfit::Ended)?;
+        entry.table.apply(&record)?;
+        match &record {
+            Record::Started { attempt, .. } => entry.watch.begin(*attempt, self.now),
+            Record::Done { attempt, .. } => entry.watch.finish(*attempt, self.now),
+            _ => {}
+        }
+        let Entry { table, watch, .. } = entry;
+        watch.retain(|attempt| table.runner(attempt).is_some());
+        records.push((job, record));
+        Ok(())
+    }
+
+    fn take_report(&mut self, report: Report, records: &mut Records) {
+        let Report { life, address, slots, running, ended, keeps, knows: _ } = report;
+        let known = self.workers.get(&life.worker);
+        if known.is_none_or(|known| known.boot != life.boot) {
+            self.end_lives(life.worker, Some(life.boot), "its worker was restarted", records);
+            self.forgive(life.worker);
+        }
+        for (work, progress) in &running {
+            if self.runner(*work) == Some(life)
+                && let Some(entry) = self.jobs.get_mut(&work.job)
+            {
+                entry.watch.observe(work.attempt, *progress, self.now);
+            }
+        }
+        for (work, ending) in ended {
+            if self.runner(work) == Some(life) {
+                self.take_ending(work, ending, records);
+            }
+        }
+        let running = running.into_iter().map(|(work, _)| work).collect();
+        let worker = Worker { boot: life.boot, address, slots, heard: self.now, running, keeps };
+        self.workers.insert(life.worker, worker);
+    }
+
+    fn take_ending(&mut self, Work { job, attempt }: Work, ending: Ending, records: &mut Records) {
+        let record = match ending {
+            Ending::Done(result) => Record::Done { attempt, result },
+            Ending::Failed(failure) if failure.cause == Cause::Cancelled => {
+                Record::Lost { attempt, why: "its worker was told to stop".to_owned() }
+            }
+            Ending::Failed(mut failure) => {
+                cut(&mut failure.message);
+                Record::Failed { attempt, failure }
+            }
+            Ending::Starved { map, gone, mut why } => {
+                cut(&mut why);
+                self.strike(job, map, gone, &why, records);
+                Record::Lost { attempt, why }
+            }
+        };
+        // The attempt is running, so this fits, unless the strike has ended the job.
+        let _ = self.note(job, record, records);
+    }
+
+    /// A reducer misses the output of a map task.
+    fn strike(&mut self, job: JobId, map: Attempt, gone: bool, why: &str, records: &mut Records) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let strikes = entry.strikes.entry(map).or_default();
+        *strikes += 1;
+        if gone || *strikes >= STRIKES {
+            entry.strikes.remove(&map);
+            // Another reducer may have said so before: then it does not fit.
+            let _ = self.note(job, Record::Reopened { attempt: map, why: why.to_owned() }, records);
+        }
+    }
+
+    /// Whoever missed the output of this worker may find it now.
+    fn forgive(&mut self, worker: WorkerId) {
+        for Entry { table, strikes, .. } in self.jobs.values_mut() {
+            let holder = |attempt: &Attempt| Some(table.task(attempt.task)?.done.as_ref()?.worker);
+            strikes.retain(|attempt, _| holder(attempt) != Some(worker));
+        }
+    }
+
+    fn give_up_workers(&mut self, records: &mut Records) {
+        let silent = |worker: &Worker| self.now.saturating_sub(worker.heard) >= self.patience.worker;
+        let gone: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| *id).collect();
+        for worker in gone {
+            self.workers.remove(&worker);
+            let why = format!("its worker was not heard for {:?}", self.patience.worker);
+            self.end_lives(worker, None, &why, records);
+        }
+    }
+
+    /// Ends what this worker runs, but for the life with this number.
+    fn end_lives(&mut self, worker: WorkerId, but: Option<u64>, why: &str, records: &mut Records) {
+        let over = |life: WorkerLife| life.worker == worker && Some(life.boot) != but;
+        for work in self.running_where(over) {
+            let record = Record::Lost { attempt: work.attempt, why: why.to_owned() };
+            let _ = self.note(work.job, record, records);
+        }
+    }
+
+    fn running_where(&self, wanted: impl Fn(WorkerLife) -> bool) -> Vec<Work> {
+        let all = self.jobs.iter().flat_map(|(job, entry)| {
+            entry.table.running().map(|(attempt, life)| (Work { job: *job, attempt }, life))
+        });
+        all.filter(|(_, life)| wanted(*life)).map(|(work, _)| work).collect()
+    }
+
+    fn give_up_stalled(&mut self, records: &mut Records) {
+        let mut stalled = Vec::new();
+        for (job, entry) in &mut self.jobs {
+            if entry.table.phase() == Phase::Map {
+                // A reducer cannot get on while the output of a map task is made again.
+                entry.watch.excuse(Phase::Reduce, self.now);
+            }
+            let attempts = entry.watch.stalled(self.now, entry.shape.stall);
+            stalled.extend(attempts.map(|attempt| (Work { job: *job, attempt }, entry.shape.stall)));
+        }
+        for (work, stall) in stalled {
+            let message = format!("no progress for {stall:?}");
+            let failure = TaskFailure::function(message);
+            let _ = self.note(work.job, Record::Failed { attempt: work.attempt, failure }, records);
+        }
+    }
+}
+
+/// The text of a failure is kept, so it is kept short. What is most to the point stands at its beginning and its end.
+fn cut(text: &mut String) {
+    if text.len() > LONGEST_TEXT {
+        let head = text.floor_char_boundary(LONGEST_TEXT / 2);
+        let tail = text.ceil_char_boundary(text.len() - LONGEST_TEXT / 2);
+        *text = format!("{} [...] {}", &text[..head], &text[tail..]);
+    }
+}
+
+impl Worker {
+    fn unheard(boot: u64, now: Duration) -> Self {
+        Worker { boot, address: String::new(), slots: 0, heard: now, running: Vec::new(), keeps: Vec::new() }
+    }
+}
