@@ -45,7 +45,7 @@ fn input(stage: &Stage) -> String {
 }
 
 /// Each file is one map task.
-const WHOLE_FILES: &str = "100000000";
+const WHOLE_FILES: &str = "100M";
 
 #[test]
 fn wc() {
@@ -53,7 +53,7 @@ fn wc() {
     let files = texts(stage.path());
     let _workers = [stage.worker("w1"), stage.worker("w2"), stage.worker("w3")];
     stage.workers_are_up(3);
-    let args = ["wc", "--input", &input(&stage), "--reducers", REDUCERS, "--split-bytes", WHOLE_FILES];
+    let args = ["wc", "--input", &input(&stage), "--reducers", REDUCERS, "--split", WHOLE_FILES];
     let (output, report) = stage.submit("out", &args);
     assert_eq!(output, text::word_counts(&files).replace('\t', " "));
     assert_eq!((&report["map"]["attempts"], &report["reduce"]["attempts"]), (&8.into(), &10.into()));
@@ -65,7 +65,7 @@ fn indexer() {
     let files = texts(stage.path());
     let _workers = [stage.worker("w1"), stage.worker("w2")];
     stage.workers_are_up(2);
-    let args = ["indexer", "--input", &input(&stage), "--reducers", REDUCERS, "--split-bytes", WHOLE_FILES];
+    let args = ["indexer", "--input", &input(&stage), "--reducers", REDUCERS, "--split", WHOLE_FILES];
     let (output, _) = stage.submit("out", &args);
     let mut index: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let read: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).expect("text")).collect();
@@ -105,7 +105,7 @@ fn map_parallelism() {
     let reducer = "awk '{v[$1] = v[$1] \" \" $2} END {for (k in v) print k v[k]}'";
     let stream = ["--mapper", &mapper, "--reducer", reducer, "--input", &input(&stage)];
     let (output, _) =
-        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split-bytes", WHOLE_FILES]].concat());
+        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split", WHOLE_FILES]].concat());
     assert_eq!(output.lines().filter(|line| line.starts_with("times-")).count(), 2, "{output}");
     let two = |line: &&str| line.starts_with("parallel-") && line.split(' ').skip(1).any(|n| n == "2");
     assert!(output.lines().any(|line| two(&line)), "{output}");
@@ -122,7 +122,7 @@ fn reduce_parallelism() {
     let reducer = format!("cut -f1 | uniq | while read k; do {}; echo $k $n; done", count_together(&marks));
     let stream = ["--mapper", mapper, "--reducer", &reducer, "--input", &input(&stage)];
     let (output, _) =
-        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split-bytes", WHOLE_FILES]].concat());
+        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split", WHOLE_FILES]].concat());
     assert_eq!(output.lines().count(), 10, "{output}");
     assert!(output.lines().filter(|line| line.ends_with(" 2")).count() >= 2, "{output}");
 }
@@ -142,7 +142,7 @@ fn job_count() {
     let reducer = format!("if read line; then ls {shown} | grep -c call; cat >/dev/null; fi");
     let stream = ["--mapper", &mapper, "--reducer", &reducer, "--input", &input(&stage)];
     let (output, report) =
-        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split-bytes", WHOLE_FILES]].concat());
+        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split", WHOLE_FILES]].concat());
     assert_eq!(output, "8\n");
     assert_eq!(report["map"]["attempts"], 8);
     // Workers that come when all is over find nothing to do.
@@ -162,7 +162,7 @@ fn early_exit() {
     let reducer = "while read k v; do case $k in *sherlock*|*tom*) sleep 3;; esac; echo $k $v; done";
     let stream = ["--mapper", mapper, "--reducer", reducer, "--input", &input(&stage)];
     let (first, report) =
-        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split-bytes", WHOLE_FILES]].concat());
+        stage.submit("out", &[&stream[..], &["--reducers", REDUCERS, "--split", WHOLE_FILES]].concat());
     assert_eq!(first.lines().count(), 8, "nobody said it was done before it was: {first}");
     assert!(report["elapsed_ms"].as_u64().is_some_and(|ms| ms >= 3000), "{report}");
     assert!(workers.iter_mut().all(|worker| worker.runs()), "a worker left before the job was over");
@@ -198,7 +198,7 @@ fn crash() {
     let join = "sort | awk '{if ($1 != k) {if (k) print k v; k = $1; v = \"\"} v = v \" \" $2} END {if (k) print k v}'";
     let reducer = format!("{accident}; {join}");
     let stream = ["--mapper", &mapper, "--reducer", &reducer, "--input", &input(&stage)];
-    let limits = ["--reducers", REDUCERS, "--split-bytes", WHOLE_FILES];
+    let limits = ["--reducers", REDUCERS, "--split", WHOLE_FILES];
     let (output, report) = stage.submit("out", &[&stream[..], &limits].concat());
     let values = |value: &dyn Fn(&String) -> String| {
         let mut values: Vec<String> = files.iter().map(value).collect();

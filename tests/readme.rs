@@ -288,8 +288,16 @@ fn its_numbers_are_the_programs() {
     let page = text_of("README.md");
     let codes = rows(&page, |cell| cell.parse::<u8>().is_ok());
     let codes: Vec<u8> = codes.iter().map(|(code, _)| code.parse().expect("a number")).collect();
-    let real =
-        [exit::OK, exit::REFUSED, exit::USAGE, exit::UNAVAILABLE, exit::MAYBE, exit::DAMAGED, exit::INTERNAL];
+    let real = [
+        exit::OK,
+        exit::REFUSED,
+        exit::USAGE,
+        exit::UNAVAILABLE,
+        exit::MAYBE,
+        exit::DAMAGED,
+        exit::INTERNAL,
+        exit::INTERRUPTED,
+    ];
     assert_eq!(codes, real);
 
     let reference: toml::Table = text_of("config/reference.toml").parse().expect("TOML");

@@ -2,7 +2,8 @@
 //!
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
 //!   `lease.rs`: lease.
-//! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench; `mr/`: mr.
+//! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
+//! * `mr/`: mr, with a tour of its own.
 //! * `up.rs`: up; `node.rs`: node; `config.rs`: config.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
 //!
@@ -57,6 +58,7 @@ Exit codes:
   4  maybe: the change may or may not have taken effect; read to find out
   65 data on disk are damaged
   70 a bug, or a failure of the machine
+  130 interrupted: what was begun was undone
 
 With --json, results and errors are JSON on standard output: {\"error\": {\"kind\", \"message\", \"code\"}}.";
 
@@ -86,8 +88,8 @@ enum Command {
     Leader(admin::LeaderArgs),
     Chaos(chaos::Args),
     Bench(bench::Args),
-    Mr(mr::Args),
     Config(config::Args),
+    Mr(mr::Args),
 }
 
 /// Runs the binary with the arguments of the process.
@@ -129,8 +131,8 @@ impl Command {
             Self::Leader(args) => args.run(),
             Self::Chaos(args) => args.run(),
             Self::Bench(args) => args.run(),
-            Self::Mr(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Mr(args) => args.run(),
         }
     }
 
@@ -151,8 +153,8 @@ impl Command {
             Self::Leader(args) => args.json(),
             Self::Chaos(args) => args.cluster.json,
             Self::Bench(args) => args.cluster.json,
-            Self::Mr(args) => args.json(),
             Self::Config(args) => args.json(),
+            Self::Mr(args) => args.json(),
         }
     }
 }

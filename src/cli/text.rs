@@ -127,6 +127,26 @@ pub(super) fn json_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u
     };
 }
 
+/// Reads a size in bytes, such as `64M` or `1G`: a number, and a unit of 1024, 1024², ... bytes.
+///
+/// # Errors
+/// A sentence, when it is not one.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => 64,
+    };
+    let number: Option<u64> = number.parse().ok();
+    let size = number.filter(|_| shift < 64).and_then(|number| number.checked_mul(1 << shift));
+    size.ok_or_else(|| format!("{text:?} is not a size; write bytes, or a number and a unit: 64K, 256M, 1G"))
+}
+
 /// A size for people.
 pub(super) fn size_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -164,6 +184,16 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert!(parse_ttl_ms("0s").is_err());
+    }
+
+    #[test]
+    fn sizes_may_have_a_unit() {
+        for (text, size) in [("0", 0), ("7", 7), ("64k", 65_536), ("256M", 1 << 28), ("1GiB", 1 << 30)] {
+            assert_eq!(parse_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "M", "1.5G", "-1", "1X", "99999999T"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
     }
 
     #[test]

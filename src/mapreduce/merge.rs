@@ -35,7 +35,14 @@ struct Cursor {
 impl Cursor {
     fn open(source: &dyn Source) -> Result<Self, TaskFailure> {
         let extent = source.extent();
-        let from = source.open().map_err(|error| lost(source.map(), &error))?;
+        let from = source.open().map_err(|error| match error.raw_os_error() {
+            // The file is there; this process has too many others.
+            Some(libc::EMFILE | libc::ENFILE) => TaskFailure::machine(format!(
+                "cannot open the output of map-{}: {error}; allow more open files (ulimit -n)",
+                source.map()
+            )),
+            _ => lost(source.map(), &error),
+        })?;
         let mut cursor = Self {
             from,
             map: source.map(),
@@ -246,5 +253,125 @@ impl Source for OwnRun {
 impl Drop for OwnRun {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::logic::mapreduce::failure::Cause;
+
+    fn run(dir: &std::path::Path, map: u32, pairs: &[(Vec<u8>, Vec<u8>)]) -> Arc<dyn Source> {
+        let mut writer =
+            RunWriter::create(dir.join(format!("run-{map}")), 1, map.is_multiple_of(2)).expect("created");
+        for (key, value) in pairs {
+            writer.push(key, value).expect("written");
+        }
+        let (path, index) = writer.finish().expect("finished");
+        Arc::new(LocalSource { map, path, extent: index.0[0] })
+    }
+
+    fn contents(merge: &mut Merge) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TaskFailure> {
+        let mut found = Vec::new();
+        while let Some((key, value)) = merge.peek() {
+            found.push((key.to_vec(), value.to_vec()));
+            merge.advance()?;
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn many_sources_are_merged_in_passes_and_equal_keys_stay_in_order() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut expected = Vec::new();
+        let mut sources = Vec::new();
+        for map in 0..37u32 {
+            let mut keys: Vec<Vec<u8>> = (0..random.usize(0..400))
+                .map(|_| (0..random.usize(0..11)).map(|_| random.u8(b'a'..=b'b')).collect())
+                .collect();
+            keys.sort();
+            let value = |place: usize| format!("{map}.{place}").into_bytes();
+            let pairs: Vec<_> =
+                keys.into_iter().enumerate().map(|(place, key)| (key, value(place))).collect();
+            expected.extend(pairs.iter().cloned().map(|(key, value)| (key, map, value)));
+            sources.push(run(dir.path(), map, &pairs));
+        }
+        expected.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        let expected: Vec<_> = expected.into_iter().map(|(key, _, value)| (key, value)).collect();
+
+        for memory in [0, 100_000, 1 << 30] {
+            let mut runs = 0;
+            let name = || {
+                runs += 1;
+                dir.path().join(format!("merged-{memory}-{runs}"))
+            };
+            let few =
+                reduce_sources(sources.clone(), memory, false, &Control::default(), name).expect("merged");
+            assert!(few.len() <= fan_in(&few, memory));
+            assert_eq!(
+                contents(&mut Merge::open(&few).expect("opened")),
+                Ok(expected.clone()),
+                "{memory} bytes"
+            );
+            drop(few);
+            assert!(runs == 0 || !dir.path().join(format!("merged-{memory}-1")).exists(), "a run was left");
+        }
+    }
+
+    /// A source whose bytes are not those that were written.
+    struct Bad {
+        extent: Extent,
+        bytes: Option<Vec<u8>>,
+    }
+
+    impl Source for Bad {
+        fn map(&self) -> u32 {
+            7
+        }
+
+        fn extent(&self) -> Extent {
+            self.extent
+        }
+
+        fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+            match &self.bytes {
+                Some(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
+                None => Err(io::ErrorKind::NotFound.into()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_gone_short_or_damaged_names_its_map_task() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pairs: Vec<_> = (0..10_000u32).map(|n| (n.to_be_bytes().to_vec(), vec![0; 10])).collect();
+        let good = run(dir.path(), 1, &pairs);
+        let extent = good.extent();
+        let mut bytes = Vec::new();
+        good.open().expect("open").read_to_end(&mut bytes).expect("readable");
+        let read = |bytes: Option<Vec<u8>>, extent: Extent| {
+            let bad: Arc<dyn Source> = Arc::new(Bad { extent, bytes });
+            Merge::open(&[bad]).and_then(|mut merge| contents(&mut merge))
+        };
+        assert_eq!(read(Some(bytes.clone()), extent), Ok(pairs));
+        let cut = bytes[..bytes.len() - 1].to_vec();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        let longer = Extent { length: extent.length + 1, ..extent };
+        let shorter = Extent { length: extent.length - 1, ..extent };
+        let smaller = Extent { longest_block: 100, ..extent };
+        for (bytes, extent) in [
+            (None, extent),
+            (Some(cut), extent),
+            (Some(flipped), extent),
+            (Some(bytes.clone()), longer),
+            (Some(bytes.clone()), shorter),
+            (Some(bytes), smaller),
+        ] {
+            assert_eq!(read(bytes, extent).expect_err("it is bad").cause, Cause::Lost { map: 7 });
+        }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! * [`plan`], [`input`]: from a job to its tasks: looks at the inputs and cuts them.
 //! * [`task`]: what a task is given, and what it returns. [`map`] and [`reduce`] run one.
-//! * [`function`]: mappers and reducers as Rust types, and the table in which jobs find them; [`builtin`] are those that
+//! * [`function`], [`typed`]: mappers and reducers as Rust types, and the table in which jobs find them; [`builtin`] are those that
 //!   come with Quorate, `stream` runs commands.
 //! * `records`, `zstd`: the lines of a split.
 //! * `collector`: where the pairs of a map task go: `sorter` and `folder` keep them in memory, `combine` makes fewer of
@@ -17,6 +17,7 @@
 //! * [`run_file`], `block`: how sorted pairs lie on disk. [`source`]: how a reduce task gets at them.
 //! * `merge`, `groups`: many sorted sources in one order, key by key.
 //! * [`output`]: the output directory.
+//! * [`local`], `crew`: a whole job on this machine, driven by the coordinator's core. [`generate`]: input for tests.
 //!
 //! What holds:
 //!
@@ -27,16 +28,19 @@
 //! * A task that fails or is cancelled leaves no file and no process.
 //!
 //! What it deliberately does not do: it decides nothing about jobs (which task runs where, how often, and whose output
-//! counts), and knows neither actors nor the network: a [`Source`](source::Source) brings the bytes from wherever they are.
+//! counts): that is `crate::logic::mapreduce::coordinator`. It knows neither actors nor the network: a [`Source`](source::Source) brings the bytes from wherever they are.
 
 mod block;
 pub mod builtin;
 mod collector;
 mod combine;
+mod crew;
 mod folder;
 pub mod function;
+pub mod generate;
 mod groups;
 pub mod input;
+pub mod local;
 pub mod map;
 mod merge;
 pub mod output;
@@ -48,4 +52,5 @@ mod sorter;
 pub mod source;
 mod stream;
 pub mod task;
+pub mod typed;
 mod zstd;

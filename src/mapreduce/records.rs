@@ -173,3 +173,70 @@ pub(super) fn lines_of(split: &Split) -> io::Result<Range<u64>> {
     };
     Ok(start_of_line(split.offset)?..start_of_line(split.offset.saturating_add(split.length))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::logic::mapreduce::split::{InputFile, cut};
+
+    fn lines(split: &Split, longest: u32) -> Result<Vec<(u64, Vec<u8>)>, TaskFailure> {
+        let mut records = Records::open(split, longest)?;
+        let mut found = Vec::new();
+        while let Some((offset, line)) = records.next()? {
+            found.push((offset, line.to_vec()));
+        }
+        Ok(found)
+    }
+
+    /// The lines of a text and where they begin, as a plain program finds them.
+    fn expected(text: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let mut offset = 0;
+        let pieces = text.split_inclusive(|byte| *byte == b'\n').map(|line| {
+            let start = offset;
+            offset += line.len() as u64;
+            (start, line.strip_suffix(b"\n").unwrap_or(line).to_vec())
+        });
+        pieces.collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_belongs_to_exactly_one_split(
+            text in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'a'), any::<u8>()], 0..300),
+            size in 1u64..60,
+        ) {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), &text).expect("written");
+            let path = file.path().to_str().expect("UTF-8").to_string();
+            let mut found = Vec::new();
+            let mut cut_out = Vec::new();
+            for split in cut(&[InputFile { path, length: text.len() as u64 }], size) {
+                let of_split = lines(&split, 1024).expect("readable");
+                let range = lines_of(&split).expect("readable");
+                prop_assert_eq!(expected(&text[range.start as usize..range.end as usize]).len(), of_split.len());
+                cut_out.push(range);
+                found.extend(of_split);
+            }
+            prop_assert_eq!(found, expected(&text));
+            prop_assert!(cut_out.windows(2).all(|pair| pair[0].end == pair[1].start));
+        }
+    }
+
+    #[test]
+    fn lines_longer_than_the_buffer_are_read_up_to_the_limit() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let long = vec![b'x'; 3 * READ];
+        std::fs::write(file.path(), [&b"a\n"[..], &long, b"\nb"].concat()).expect("written");
+        let path = file.path().to_str().expect("UTF-8").to_string();
+        let length = 3 * READ as u64 + 4;
+        let split = Split { file: path, offset: 0, length, compression: Compression::Plain };
+        let found = lines(&split, 3 * READ as u32).expect("readable");
+        let lengths: Vec<(u64, usize)> = found.iter().map(|(offset, line)| (*offset, line.len())).collect();
+        assert_eq!(lengths, [(0, 1), (2, 3 * READ), (3 + 3 * READ as u64, 1)]);
+
+        let failure = lines(&split, 3 * READ as u32 - 1).expect_err("too long");
+        assert!(failure.message.contains("the line at byte 2 is longer than"), "{failure}");
+    }
+}

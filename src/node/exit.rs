@@ -14,6 +14,8 @@ pub const MAYBE: u8 = 4;
 pub const DAMAGED: u8 = 65;
 /// A bug of Quorate, or a failure of the machine.
 pub const INTERNAL: u8 = 70;
+/// Ended by Ctrl-C or a signal; what was begun was undone.
+pub const INTERRUPTED: u8 = 130;
 
 /// Why a command failed: a sentence for people, and the exit code of the process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,7 @@ impl Failure {
             UNAVAILABLE => "unavailable",
             MAYBE => "maybe",
             DAMAGED => "damaged",
+            INTERRUPTED => "interrupted",
             _ => "internal",
         }
     }

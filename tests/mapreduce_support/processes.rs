@@ -103,7 +103,7 @@ impl Stage {
     /// Submits a job and waits for it. Returns the lines of its output, sorted, and what the command printed.
     pub fn submit(&self, name: &str, args: &[&str]) -> (String, serde_json::Value) {
         let out = self.path().join(name);
-        let mut command = self.command(&["mr", "submit", "--json", "--timeout", "30s", "--mr-out"]);
+        let mut command = self.command(&["mr", "submit", "--json", "--timeout", "30s", "--lab-names"]);
         let output = command.args(["--output"]).arg(&out).args(args).output().expect("the binary starts");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

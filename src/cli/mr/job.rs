@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::text::parse_duration;
+use crate::cli::text::{parse_duration, parse_size};
 use crate::logic::mapreduce::job::{Form, Function, Job};
 use crate::mapreduce::builtin;
 use crate::node::exit::Failure;
@@ -36,15 +36,15 @@ pub(super) struct JobArgs {
     /// How many reducers; without it, as many as the input asks for
     #[arg(long, short, value_name = "N")]
     reducers: Option<u32>,
-    /// Bytes of input for one map task; without it, chosen by size and slots
-    #[arg(long, value_name = "BYTES")]
-    split_bytes: Option<u64>,
+    /// Input for one map task; without it, chosen by the size of the input and the slots of the cluster
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    split: Option<u64>,
     /// What to call the job
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Name the files of the output mr-out-0, mr-out-1, ... with a blank between key and value
+    /// Name the output files mr-out-N, with a blank between key and value, as the course labs do
     #[arg(long)]
-    mr_out: bool,
+    lab_names: bool,
     /// How often a task is tried before the job fails
     #[arg(long, value_name = "N", default_value_t = 4)]
     attempts: u32,
@@ -74,11 +74,11 @@ impl JobArgs {
         if let Some(name) = &self.name {
             job.name.clone_from(name);
         }
-        if self.mr_out {
+        if self.lab_names {
             job.output.form = Form::Labs;
         }
         job.reducers = self.reducers;
-        job.limits.split_bytes = self.split_bytes;
+        job.limits.split_bytes = self.split;
         job.limits.attempts = self.attempts;
         job.limits.task_timeout_ms = u64::try_from(self.task_timeout.as_millis()).unwrap_or(u64::MAX);
         job.check().map_err(Failure::usage)?;

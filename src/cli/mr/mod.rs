@@ -1,18 +1,27 @@
-//! mr: MapReduce jobs.
+//! mr: MapReduce.
 //!
-//! * `job.rs`: a job as the command line describes it.
-//! * `submit.rs`: submit. `jobs.rs`: list, status, logs, cancel, collect. `worker.rs`: worker, workers.
-//! * `show.rs`: a job for people and for machines.
+//! On this machine:
+//! * `run.rs`: jobs that come with Quorate; `stream.rs`: jobs made of commands; `generate.rs`: input for trying things out.
+//! * `options.rs`: the options that jobs have in common; `local.rs`: running one here, its progress and its report.
+//!
+//! On a cluster:
+//! * `submit.rs`: submit; `job.rs`: a job as its command line describes it.
+//! * `jobs.rs`: list, status, logs, cancel, collect; `worker.rs`: worker, workers; `show.rs`: a job, for people and machines.
 
+mod generate;
 mod job;
 mod jobs;
+mod local;
+mod options;
+mod run;
 mod show;
+mod stream;
 mod submit;
 mod worker;
 
 use crate::node::exit::Failure;
 
-/// Run MapReduce jobs.
+/// MapReduce: word counts, indexes, sorts and your own scripts over many files, on all processors.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -21,7 +30,10 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    Submit(submit::Args),
+    Run(run::Args),
+    Stream(Box<stream::Args>),
+    Generate(generate::Args),
+    Submit(Box<submit::Args>),
     List(jobs::ListArgs),
     Status(jobs::StatusArgs),
     Logs(jobs::LogsArgs),
@@ -34,6 +46,9 @@ enum Action {
 impl Args {
     pub(super) fn json(&self) -> bool {
         match &self.action {
+            Action::Run(args) => args.job.json,
+            Action::Stream(args) => args.job.json,
+            Action::Generate(args) => args.json,
             Action::Submit(args) => args.cluster.json,
             Action::List(args) => args.cluster.json,
             Action::Status(args) => args.cluster.json,
@@ -47,6 +62,9 @@ impl Args {
 
     pub(super) fn run(self) -> Result<u8, Failure> {
         match self.action {
+            Action::Run(args) => args.run(),
+            Action::Stream(args) => args.run(),
+            Action::Generate(args) => args.run(),
             Action::Submit(args) => args.run(),
             Action::List(args) => args.run(),
             Action::Status(args) => args.run(),

@@ -71,7 +71,7 @@ fn phase(phase: &PhaseSurvey) -> String {
     text + ")"
 }
 
-pub(super) fn percent(permille: u16) -> String {
+fn percent(permille: u16) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
 }
 

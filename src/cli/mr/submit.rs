@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::job::JobArgs;
+use super::local::picture;
 use super::{jobs, show};
 use crate::cli::cluster::{Cluster, ClusterArgs, explain};
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
-use crate::cli::text::size_text;
 use crate::logic::mapreduce::coordinator::JobState;
 use crate::logic::mapreduce::job::Job;
 use crate::logic::mapreduce::record::JobId;
@@ -68,7 +68,7 @@ impl Args {
         let finished = self.cluster.run(async |cluster| {
             tokio::select! {
                 finished = run(cluster, job, &output) => finished,
-                _ = tokio::signal::ctrl_c() => Err(Failure::new(exit::REFUSED, "interrupted; a job that was \
+                _ = tokio::signal::ctrl_c() => Err(Failure::new(exit::INTERRUPTED, "interrupted; a job that was \
                     submitted goes on: see `quorate mr list`, fetch its output with `quorate mr collect`, or cancel \
                     it with `quorate mr cancel`")),
             }
@@ -114,7 +114,7 @@ async fn run(cluster: &Cluster, job: Job, output: &OutputDirectory) -> Result<Fi
 
 /// Waits until the job is done, and shows how it gets on.
 async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
-    let progress = Progress::bar("mapreduce", 2000);
+    let progress = Progress::bar("mapreduce", 1000);
     let began = Instant::now();
     let mut pause = FIRST_LOOK;
     loop {
@@ -130,31 +130,9 @@ async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
                 return Err(Failure::new(exit::REFUSED, format!("job {job} was cancelled")));
             }
         }
-        let (map, reduce) = (line.survey.map, line.survey.reduce);
-        progress.set(u64::from(map.permille) + u64::from(reduce.permille), message(&line, began.elapsed()));
+        let (done, text) = picture(&line.survey, began.elapsed());
+        progress.set(done, text);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(NEXT_LOOKS);
     }
-}
-
-fn message(line: &JobLine, elapsed: Duration) -> String {
-    let survey = &line.survey;
-    let done = u64::from(survey.map.permille) + u64::from(survey.reduce.permille);
-    let rate = survey.input_bytes as f64 * f64::from(survey.map.permille)
-        / 1000.0
-        / elapsed.as_secs_f64().max(0.001);
-    let mut text = format!(
-        "map {} reduce {} {}/s",
-        show::percent(survey.map.permille),
-        show::percent(survey.reduce.permille),
-        size_text(rate as u64),
-    );
-    if done > 0 {
-        let left = elapsed.mul_f64((2000 - done.min(2000)) as f64 / done as f64).as_secs();
-        text += &format!(", {left} s left");
-    }
-    if !survey.stragglers.is_empty() {
-        text += &format!(", {} slow", survey.stragglers.len());
-    }
-    text
 }

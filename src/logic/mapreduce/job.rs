@@ -200,19 +200,11 @@ pub struct Limits {
     pub attempts: u32,
     /// A task that shows no progress for so long is given up, in milliseconds, at least 100.
     pub task_timeout_ms: u64,
-    /// Whether a record that killed its task twice is left out.
-    pub skip_bad_records: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            split_bytes: None,
-            max_record_bytes: 16 << 20,
-            attempts: 4,
-            task_timeout_ms: 60_000,
-            skip_bad_records: false,
-        }
+        Self { split_bytes: None, max_record_bytes: 16 << 20, attempts: 4, task_timeout_ms: 60_000 }
     }
 }
 
@@ -353,7 +345,8 @@ mod tests {
     #[test]
     fn what_cannot_run_is_refused_with_a_sentence() {
         assert_eq!(job().check(), Ok(()));
-        let wrong: [(fn(&mut Job), &str); 6] = [
+        type Spoil = fn(&mut Job);
+        let wrong: [(Spoil, &str); 6] = [
             (|job| job.inputs.clear(), "no input"),
             (|job| job.output.directory.clear(), "no output directory"),
             (|job| job.reducers = Some(0), "0 reducers"),

@@ -1,0 +1,87 @@
+//! Options that all jobs have.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::text::{parse_duration, parse_size};
+use crate::logic::mapreduce::job::{Form, Job};
+use crate::mapreduce::local::LocalOptions;
+use crate::node::exit::Failure;
+
+/// What a job reads and writes, and what bounds it.
+#[derive(Debug, clap::Args)]
+pub(super) struct JobArgs {
+    /// A file, a directory or a quoted pattern such as 'books/*.txt'; .gz and .zst are unpacked. May be repeated
+    #[arg(long, required = true, value_name = "PATH", help_heading = "Files")]
+    input: Vec<String>,
+    /// The directory for the output; it must not exist
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    output: String,
+    /// Name the output files mr-out-N, with a blank between key and value, as the course labs do
+    #[arg(long, help_heading = "Files")]
+    lab_names: bool,
+    /// Keep map output here meanwhile [default: in the output directory]
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    scratch: Option<PathBuf>,
+    /// How many reducers, and so output files [default: by the size of the input]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    reducers: Option<u32>,
+    /// Tasks at the same time [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Work")]
+    slots: Option<u16>,
+    /// Memory for all tasks together
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size, help_heading = "Work")]
+    memory: u64,
+    /// Input for one map task [default: by the size of the input]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Work")]
+    split: Option<u64>,
+    /// Compress map output: for slow disks
+    #[arg(long, help_heading = "Work")]
+    compress: bool,
+    /// The longest line, and the longest key with its value
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse_size, help_heading = "Work")]
+    max_record: u64,
+    /// How often a task is tried
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Work")]
+    attempts: u32,
+    /// Give up a try that makes no progress for so long (30s, 5m)
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration, help_heading = "Work")]
+    task_timeout: Duration,
+    /// Run on this machine, without a cluster
+    #[arg(long, help_heading = "Work")]
+    local: bool,
+    /// Output for programs: JSON on standard output, errors too
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl JobArgs {
+    /// The inputs and the output directory, which a job begins with.
+    pub(super) fn places(&self) -> (Vec<String>, String) {
+        (self.input.clone(), self.output.clone())
+    }
+
+    /// Sets in a job what these options say.
+    pub(super) fn apply(&self, job: &mut Job) -> Result<(), Failure> {
+        job.reducers = self.reducers;
+        job.compress = self.compress;
+        if self.lab_names {
+            job.output.form = Form::Labs;
+        }
+        job.limits.split_bytes = self.split;
+        job.limits.max_record_bytes = u32::try_from(self.max_record).unwrap_or(u32::MAX);
+        job.limits.attempts = self.attempts;
+        job.limits.task_timeout_ms = u64::try_from(self.task_timeout.as_millis()).unwrap_or(u64::MAX);
+        job.check().map_err(Failure::usage)
+    }
+
+    pub(super) fn local_options(&self) -> LocalOptions {
+        let defaults = LocalOptions::default();
+        LocalOptions {
+            slots: self.slots.map_or(defaults.slots, usize::from),
+            memory_bytes: usize::try_from(self.memory).unwrap_or(usize::MAX),
+            scratch: self.scratch.clone(),
+            ..defaults
+        }
+    }
+}
