@@ -3,7 +3,7 @@
 //! The rooms of the house, and the one direction in which they may import each other:
 //!
 //! ```text
-//! cli, main -> node -> actors -> { net, storage, mapreduce } -> messages -> logic
+//! cli, main -> sim -> node -> actors -> { net, storage, mapreduce } -> messages -> logic
 //! ```
 //!
 //! * [`logic`]: pure cores. No actor, socket, file, clock or thread.
@@ -13,6 +13,7 @@
 //! * [`mapreduce`]: the data path of MapReduce: files, threads, processes, and the functions of jobs.
 //! * [`actors`]: shells around the cores, and supervision.
 //! * [`node`]: configuration, and putting a node together.
+//! * [`sim`]: whole clusters in virtual time, from a seed.
 //! * [`cli`]: the commands of the binary.
 //!
 //! # A client
@@ -64,6 +65,7 @@ pub mod mapreduce;
 pub mod messages;
 pub mod net;
 pub mod node;
+pub mod sim;
 pub mod storage;
 
 pub use logic::clerk::ClerkError as Error;

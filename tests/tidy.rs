@@ -14,7 +14,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mapreduce", &["messages", "logic"]),
     ("actors", &["mapreduce", "net", "storage", "messages", "logic"]),
     ("node", &["actors", "mapreduce", "net", "storage", "messages", "logic"]),
-    ("cli", &["node", "actors", "mapreduce", "net", "storage", "messages", "logic"]),
+    ("sim", &["node", "actors", "mapreduce", "net", "storage", "messages", "logic"]),
+    ("cli", &["sim", "node", "actors", "mapreduce", "net", "storage", "messages", "logic"]),
 ];
 
 /// What may import one part of a room that it may not import as a whole, and why: (who, what).

@@ -4,7 +4,7 @@
 //!   `lease.rs`: lease.
 //! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
 //! * `mr/`: mr, with a tour of its own.
-//! * `up.rs`: up; `node.rs`: node; `config.rs`: config.
+//! * `up.rs`: up; `node.rs`: node; `config.rs`: config; `verify.rs`: verify.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
 //!
 //! What holds: results go to standard output and nothing else does. An error is one sentence with a remedy on
@@ -31,6 +31,7 @@ mod progress;
 mod range;
 mod text;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -90,6 +91,7 @@ enum Command {
     Bench(bench::Args),
     Config(config::Args),
     Mr(mr::Args),
+    Verify(verify::Args),
 }
 
 /// Runs the binary with the arguments of the process.
@@ -133,6 +135,7 @@ impl Command {
             Self::Bench(args) => args.run(),
             Self::Config(args) => args.run(),
             Self::Mr(args) => args.run(),
+            Self::Verify(args) => args.run(),
         }
     }
 
@@ -155,6 +158,7 @@ impl Command {
             Self::Bench(args) => args.cluster.json,
             Self::Config(args) => args.json(),
             Self::Mr(args) => args.json(),
+            Self::Verify(args) => args.json,
         }
     }
 }

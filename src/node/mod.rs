@@ -5,6 +5,7 @@
 //! * [`config`]: every key, its unit and its default. [`exit`]: exit codes. [`logging`].
 //! * [`identity`]: whose a data directory is.
 //! * `settings`: from the configuration to the options of each room.
+//! * [`environment`]: what a node takes from the world around it, so that there can be another one.
 //! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts.
 //! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
 //! * `front`: listener and connections. `mapreduce`: a node's coordinator and worker; [`worker`]: a worker in a process
@@ -23,6 +24,7 @@ pub mod client;
 pub mod collect;
 pub mod config;
 mod disk;
+pub mod environment;
 pub mod exit;
 mod front;
 mod group;
