@@ -3,10 +3,14 @@
 use bytes::BytesMut;
 use quorate::logic::ids::{GroupId, LogPosition, NodeId};
 use quorate::logic::kv::command::*;
+use quorate::logic::mapreduce::job::{Attempt, TaskId};
+use quorate::logic::mapreduce::record::JobId;
+use quorate::logic::mapreduce::report::Work;
 use quorate::logic::raft::entry::{Entry, Payload};
 use quorate::logic::raft::message::{AppendOutcome, Envelope, Message};
 use quorate::messages::admin::AdminRequest;
 use quorate::messages::client::*;
+use quorate::messages::mapreduce::{MAX_CHUNK, MapReduceReply, MapReduceRequest};
 use quorate::messages::wire::{Hello, PROTOCOL_VERSION, Packet, Welcome};
 use quorate::net::NetSettings;
 use quorate::net::codec::Codec;
@@ -68,6 +72,7 @@ fn examples() -> Vec<(&'static str, Packet)> {
     ];
     let fenced_off = KvError::Batch { position: 0, error: Box::new(KvError::Fenced { holder: Some(12) }) };
     let holder = Holder { lease: lease(12), owner: "other#01".into(), left_ms: 6500 };
+    let work = Work { job: JobId(7), attempt: Attempt { task: TaskId::map(3), number: 1 } };
     vec![
         ("hello", Packet::Hello(client_hello("demo"))),
         (
@@ -120,6 +125,21 @@ fn examples() -> Vec<(&'static str, Packet)> {
         (
             "status",
             Packet::Request(Request { id: 10, group: GROUP, body: RequestBody::Admin(AdminRequest::Status) }),
+        ),
+        (
+            "fetch",
+            Packet::Request(Request {
+                id: 11,
+                group: GROUP,
+                body: RequestBody::MapReduce(MapReduceRequest::Fetch { work, offset: 0, length: MAX_CHUNK }),
+            }),
+        ),
+        (
+            "chunk",
+            Packet::Response(Response {
+                id: 11,
+                result: Ok(Answer::MapReduce(MapReduceReply::Chunk { bytes: "abc".into(), size: 3 })),
+            }),
         ),
         (
             "node-hello",

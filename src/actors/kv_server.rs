@@ -118,7 +118,7 @@ impl KvServer {
             RequestBody::Read { query, consistency } => {
                 self.take_read(caller(turns::kind(&query)), query, consistency)
             }
-            RequestBody::Admin(_) => {
+            RequestBody::Admin(_) | RequestBody::MapReduce(_) => {
                 caller(Kind::Read).answer(Err(ServerError::Invalid("not for a group".into())));
             }
         }

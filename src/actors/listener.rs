@@ -18,6 +18,8 @@ use crate::net::{NetSettings, QuietLog};
 pub struct ListenerSpec {
     /// Where to listen.
     pub address: String,
+    /// Told where it listens, with the port that the system chose.
+    pub listening: Arc<dyn Fn(String) + Send + Sync>,
     /// What carries the bytes.
     pub transport: Arc<dyn Transport>,
     /// Limits and times.
@@ -49,6 +51,7 @@ impl ListenerActor {
         let bound = Listener::bind(&*spec.transport, &spec.address, &spec.settings).await;
         let listener = bound.map_err(|error| format!("cannot listen at {}: {error}", spec.address))?;
         tracing::info!(address = listener.local_address(), "listening");
+        (spec.listening)(listener.local_address());
         Ok(ListenerActor { spec, listener: Some(listener) })
     }
 }

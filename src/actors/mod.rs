@@ -33,6 +33,7 @@ pub mod known;
 pub mod kv_server;
 pub mod link;
 pub mod listener;
+pub mod mapreduce;
 pub mod raft_peer;
 pub mod snapshots;
 pub mod supervision;

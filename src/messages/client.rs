@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::admin::{AdminReply, AdminRequest};
+use super::mapreduce::{MapReduceReply, MapReduceRequest};
 use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::kv::command::{Command, KvError, Query, Reply, Stamp};
 
@@ -39,6 +40,8 @@ pub enum RequestBody {
     },
     /// Ask or tell the node itself.
     Admin(AdminRequest),
+    /// Jobs: asked of their coordinator at the group's leader, or of a worker.
+    MapReduce(MapReduceRequest),
 }
 
 /// How fresh an answer must be.
@@ -69,6 +72,8 @@ pub enum Answer {
     Kv(Reply),
     /// To an admin request.
     Admin(Box<AdminReply>),
+    /// To a request about jobs.
+    MapReduce(MapReduceReply),
 }
 
 /// Why there is no good answer; sorted by what the client does next.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::client::{Answer, Request, RequestBody, Response, ServerError};
+use super::mapreduce::MapReduceReply;
 use super::wire::Packet;
 use crate::logic::kv::command::{Change, Command, KvError, Query, Reply};
 use crate::logic::raft::message::{Envelope, Message};
@@ -100,6 +101,7 @@ fn request_cost(request: &Request) -> usize {
             RequestBody::Write { command, .. } => command_cost(command),
             RequestBody::Read { query, .. } => query_cost(query),
             RequestBody::Admin(order) => measured(order),
+            RequestBody::MapReduce(request) => measured(request),
         }
 }
 
@@ -146,6 +148,9 @@ fn response_cost(response: &Response) -> usize {
         + match &response.result {
             Ok(Answer::Kv(reply)) => reply_cost(reply),
             Ok(Answer::Admin(reply)) => measured(reply),
+            // Task output is most of what crosses the wire, so it is not walked over.
+            Ok(Answer::MapReduce(MapReduceReply::Chunk { bytes, .. })) => 64 + blob(bytes.len()),
+            Ok(Answer::MapReduce(reply)) => measured(reply),
             Err(ServerError::Refused(KvError::Batch { .. })) => measured(&response.result),
             Err(ServerError::Refused(KvError::Limit { limit, what, .. })) => {
                 64 + blob(limit.len()) + blob(what.len())

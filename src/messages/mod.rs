@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! * [`client`]: clerk and KV server. Requests and responses, correlated by number; [`admin`] is the part of it that
-//!   concerns a node rather than its store.
+//!   concerns a node rather than its store, [`mapreduce`] the part that concerns jobs and their workers.
 //! * [`group`]: KV server, Raft peer and applier of one group. It stays within a process, so it is not serialized.
 //! * [`wire`]: what may stand in a frame between processes: the handshake, and a request, response or Raft message.
 //! * [`encoding`]: MessagePack as it is written here, and the size of a packet without encoding it.
@@ -27,4 +27,5 @@ pub mod admin;
 pub mod client;
 pub mod encoding;
 pub mod group;
+pub mod mapreduce;
 pub mod wire;

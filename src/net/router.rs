@@ -29,6 +29,10 @@ pub enum Service {
     Kv(GroupId),
     /// The node itself; takes [`Ask`]s.
     Admin,
+    /// The coordinator of MapReduce jobs; takes [`Ask`]s.
+    Coordinator,
+    /// The worker that runs their tasks; takes [`Ask`]s.
+    Worker,
 }
 
 /// What was lost or refused at the router so far.
@@ -57,6 +61,8 @@ struct Table {
     raft: BTreeMap<GroupId, Sink<Envelope>>,
     kv: BTreeMap<GroupId, Sink<Ask>>,
     admin: Option<Sink<Ask>>,
+    coordinator: Option<Sink<Ask>>,
+    worker: Option<Sink<Ask>>,
 }
 
 #[derive(Default)]
@@ -149,6 +155,16 @@ impl Router {
         self.write().admin = Some(sink);
     }
 
+    /// Registers the coordinator of MapReduce jobs, in place of an earlier one.
+    pub fn register_coordinator(&self, sink: Sink<Ask>) {
+        self.write().coordinator = Some(sink);
+    }
+
+    /// Registers the worker of this node, in place of an earlier one.
+    pub fn register_worker(&self, sink: Sink<Ask>) {
+        self.write().worker = Some(sink);
+    }
+
     /// Takes a service out.
     pub fn unregister(&self, service: Service) {
         let mut table = self.write();
@@ -156,6 +172,8 @@ impl Router {
             Service::Raft(group) => drop(table.raft.remove(&group)),
             Service::Kv(group) => drop(table.kv.remove(&group)),
             Service::Admin => table.admin = None,
+            Service::Coordinator => table.coordinator = None,
+            Service::Worker => table.worker = None,
         }
     }
 }
@@ -227,10 +245,12 @@ impl Router {
             let sink = match service {
                 Service::Kv(group) | Service::Raft(group) => table.kv.get(&group).cloned(),
                 Service::Admin => table.admin.clone(),
+                Service::Coordinator => table.coordinator.clone(),
+                Service::Worker => table.worker.clone(),
             };
             drop(table);
             let Some(sink) = sink else {
-                asks.iter().for_each(|ask| ask.refuse(ServerError::NoSuchGroup));
+                asks.iter().for_each(|ask| ask.refuse(absent(service)));
                 continue;
             };
             if let Err(Undelivered { messages, why }) = sink(asks) {
@@ -264,8 +284,10 @@ impl Router {
 impl Ask {
     /// Which service is asked.
     pub fn service(&self) -> Service {
-        match self.request.body {
+        match &self.request.body {
             RequestBody::Admin(_) => Service::Admin,
+            RequestBody::MapReduce(request) if request.is_for_worker() => Service::Worker,
+            RequestBody::MapReduce(_) => Service::Coordinator,
             RequestBody::Write { .. } | RequestBody::Read { .. } => Service::Kv(self.request.group),
         }
     }
@@ -274,6 +296,18 @@ impl Ask {
     pub fn refuse(&self, error: ServerError) {
         // If the client is gone, nobody misses the answer.
         let _ = self.reply.tell(Response { id: self.request.id, result: Err(error) });
+    }
+}
+
+/// Nobody serves this here.
+fn absent(service: Service) -> ServerError {
+    match service {
+        Service::Coordinator => ServerError::Invalid(
+            "MapReduce is off at this node: set `[mapreduce] enabled = true` on every node, and restart"
+                .to_owned(),
+        ),
+        Service::Worker => ServerError::Invalid("no worker runs here".to_owned()),
+        Service::Raft(_) | Service::Kv(_) | Service::Admin => ServerError::NoSuchGroup,
     }
 }
 

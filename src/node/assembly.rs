@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,27 +12,29 @@ use super::config::Config;
 use super::disk::Storage;
 use super::environment::{Environment, Identified, OperatingSystem, PeerMemory};
 use super::exit::{Failure, UNAVAILABLE};
+use super::front::Front;
 use super::group::{self, Group, Shared};
 use super::identity::IdentityError;
+use super::mapreduce::{self, Workshop};
 use super::settings;
 use crate::actors::admin::{Admin, AdminSpec, ChaosTools};
 use crate::actors::caller::Incoming;
 use crate::actors::clock::NodeClock;
 use crate::actors::known::Known;
 use crate::actors::link::LinkActor;
-use crate::actors::listener::{ListenerActor, ListenerSpec};
 use crate::actors::supervision::{
     ChildSpec, OnHang, Place, Port, Registry, Slot, Strategy, Supervisor, SupervisorRef,
 };
 use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::raft::membership::Membership;
-use crate::messages::group::FromPeers;
+use crate::mapreduce::function::Functions;
+use crate::messages::group::{FromPeers, ObservePeer};
 use crate::net::faults::LinkFaults;
 use crate::net::handshake::{Identity, Refusal};
 use crate::net::link::Link;
 use crate::net::router::Router;
 use crate::net::transport::Transport;
-use crate::net::{NetSettings, Outbound, QuietLog};
+use crate::net::{NetSettings, Outbound};
 use crate::storage::Recovered;
 
 /// Name of the root of a node's supervision tree.
@@ -164,6 +165,8 @@ impl Parts<'_> {
             ports.push(group.ports);
             root = root.child(group.supervisor);
         }
+        let group_one =
+            ports.iter().find(|ports| ports.group == mapreduce::GROUP).map(|ports| ports.peer.clone());
         let admin = Slot::new("admin");
         let incoming: Port<Incoming> = admin.port();
         self.router.register_admin(Arc::new(move |asks| {
@@ -186,7 +189,12 @@ impl Parts<'_> {
         let admin_child = ChildSpec::new("admin", move |_| Admin::new(spec.clone()))
             .slot(&admin)
             .hang_timeout(settings::hang_timeout(self.config), OnHang::Report);
-        Ok((root.child(admin_child).child(links).child(self.front(known)), faults))
+        let root = root.child(admin_child);
+        let root = match group_one.filter(|_| self.config.mapreduce.enabled) {
+            Some(peer) => root.child(self.mapreduce(peer)?),
+            None => root,
+        };
+        Ok((root.child(links).child(self.front(known)), faults))
     }
 
     /// Makes a group's actors reachable. What they do not take is answered by `Incoming` itself.
@@ -239,23 +247,48 @@ impl Parts<'_> {
         (supervisor, all_faults)
     }
 
+    /// The coordinator of jobs, and a worker.
+    fn mapreduce(&self, peer: Port<ObservePeer>) -> Result<Supervisor, Failure> {
+        let section = &self.config.mapreduce;
+        let (policy, hang_timeout) =
+            (settings::restart_policy(self.config), settings::hang_timeout(self.config));
+        let timeout = settings::worker_timeout(self.config);
+        let coordinator =
+            mapreduce::coordinator(self.id, self.clock.clone(), peer, &self.router, timeout, hang_timeout);
+        let address = self.config.cluster_node(self.id).map(|node| node.address.clone()).unwrap_or_default();
+        let others = self.config.cluster.nodes.iter().map(|node| node.address.clone());
+        let others = others.filter(|other| *other != address);
+        let worker = Workshop {
+            endpoints: [address.clone()].into_iter().chain(others).collect(),
+            cluster: self.config.cluster.id.clone(),
+            net: self.net.clone(),
+            transport: self.environment.transport(),
+            router: self.router.clone(),
+            address: Arc::new(move || address.clone()),
+            directory: self.config.data_dir(self.id).join(&section.dir),
+            slots: section.slots,
+            memory_bytes: section.memory_bytes,
+            functions: Arc::new(Functions::builtin()),
+            policy: policy.clone(),
+            hang_timeout,
+        };
+        let supervisor = Supervisor::new("mapreduce", Strategy::OneForOne).policy(policy).child(coordinator);
+        Ok(if section.worker { supervisor.child(worker.supervisor()?) } else { supervisor })
+    }
+
     /// Listener and accepted connections.
     fn front(&self, known: Known) -> Supervisor {
-        let policy = settings::restart_policy(self.config);
-        let connections = Supervisor::new("connections", Strategy::OneForOne).policy(policy.clone());
         let node = self.config.cluster_node(self.id);
-        let spec = ListenerSpec {
+        Front {
             address: node.map(|node| node.address.clone()).unwrap_or_default(),
+            listening: Arc::new(|_| {}),
             transport: self.environment.transport(),
-            settings: self.net.clone(),
+            net: self.net.clone(),
             router: self.router.clone(),
             known,
-            connections: connections.handle(),
-            count: Arc::new(AtomicU64::new(1)),
-            quiet: Arc::new(QuietLog::default()),
-        };
-        let listener = ChildSpec::prepared("listener", move |_| ListenerActor::bind(spec.clone()));
-        Supervisor::new("front", Strategy::OneForOne).policy(policy).child(connections).child(listener)
+            policy: settings::restart_policy(self.config),
+        }
+        .supervisor()
     }
 
     fn groups(&self, storage: &Storage, mut recovered: Recovered) -> Result<Vec<Group>, Failure> {

@@ -22,12 +22,14 @@
 //! | `lock` | locks, and fences |
 //! | `pages` | walking over many keys |
 //! | `admin` | questions and orders to nodes |
+//! | `mapreduce` | jobs |
 //! | `life` | the thread and the supervisor behind a client |
 
 mod admin;
 mod kv;
 mod life;
 mod lock;
+mod mapreduce;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -228,7 +230,7 @@ impl Client {
 fn reply(answer: Answer) -> Result<Reply, ClerkError> {
     match answer {
         Answer::Kv(reply) => Ok(reply),
-        Answer::Admin(_) => Err(misfit()),
+        Answer::Admin(_) | Answer::MapReduce(_) => Err(misfit()),
     }
 }
 

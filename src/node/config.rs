@@ -45,6 +45,8 @@ pub struct Config {
     pub supervision: SupervisionConfig,
     /// Threads.
     pub runtime: RuntimeConfig,
+    /// Jobs and their workers.
+    pub mapreduce: MapReduceConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Faults on purpose.
@@ -216,6 +218,24 @@ pub struct SupervisionConfig {
 pub struct RuntimeConfig {
     /// Threads over which the groups are spread. 1 to 64.
     pub arbiters: u32,
+}
+
+/// `[mapreduce]`: jobs and their workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MapReduceConfig {
+    /// Whether this cluster runs jobs. Whoever reaches a node may then run any command on every node.
+    pub enabled: bool,
+    /// Whether a node is a worker, too. If not, `quorate mr worker` starts workers.
+    pub worker: bool,
+    /// Attempts that the worker of a node runs at once; 0: as many as there are processors.
+    pub slots: u32,
+    /// Bytes that all attempts of a node together may use for their data.
+    pub memory_bytes: u64,
+    /// Where a worker keeps task output until the job is over, relative to the node's data directory.
+    pub dir: PathBuf,
+    /// A worker that was not heard for so many milliseconds is given up, and what it ran is given to others.
+    pub worker_timeout_ms: u64,
 }
 
 /// `[log]`: what is logged, and how. It goes to standard error.

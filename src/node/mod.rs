@@ -8,6 +8,8 @@
 //! * [`environment`]: what a node takes from the world around it, so that there can be another one.
 //! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts.
 //! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
+//! * `front`: listener and connections. `mapreduce`: a node's coordinator and worker; [`worker`]: a worker in a process
+//!   of its own.
 //! * [`client`]: the client library.
 //!
 //! Invariants:
@@ -19,13 +21,17 @@
 
 pub mod assembly;
 pub mod client;
+pub mod collect;
 pub mod config;
 mod disk;
 pub mod environment;
 pub mod exit;
+mod front;
 mod group;
 pub mod identity;
 pub mod launcher;
 pub mod logging;
+mod mapreduce;
 pub mod run;
 mod settings;
+pub mod worker;

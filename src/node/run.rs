@@ -33,7 +33,7 @@ pub fn run(config: &Config, id: NodeId) -> Result<(), Failure> {
     })
 }
 
-async fn told_to_stop() -> Result<(), Failure> {
+pub(super) async fn told_to_stop() -> Result<(), Failure> {
     let no_signals = |error: std::io::Error| Failure::internal(format!("cannot listen to signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;

@@ -128,6 +128,10 @@ pub(super) fn net(config: &Config) -> NetSettings {
     }
 }
 
+pub(super) fn worker_timeout(config: &Config) -> Duration {
+    ms(config.mapreduce.worker_timeout_ms)
+}
+
 pub(super) fn restart_policy(config: &Config) -> RestartPolicy {
     let SupervisionConfig {
         max_restarts,

@@ -95,6 +95,7 @@ impl FakeCluster {
             RequestBody::Write { command, .. } => self.write(request, command),
             RequestBody::Read { query, .. } => self.read(query),
             RequestBody::Admin(_) => unreachable!("answered above"),
+            RequestBody::MapReduce(_) => unreachable!("no test asks for it"),
         };
         Some(outcome.map(Answer::Kv).map_err(ServerError::Refused))
     }

@@ -89,7 +89,7 @@ fn allow_more_open_files() {
 }
 
 /// How much is done, in thousandths, and a word about it.
-fn picture(survey: &JobSurvey, elapsed: Duration) -> (u64, String) {
+pub(super) fn picture(survey: &JobSurvey, elapsed: Duration) -> (u64, String) {
     let (map, reduce) = (u64::from(survey.map.permille), u64::from(survey.reduce.permille));
     let done = (map * MAP_SHARE + reduce * (1000 - MAP_SHARE)) / 1000;
     let seconds = elapsed.as_secs_f64();

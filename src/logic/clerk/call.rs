@@ -7,6 +7,7 @@ use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::kv::command::{Command, Query};
 use crate::messages::admin::AdminRequest;
 use crate::messages::client::{Answer, Consistency};
+use crate::messages::mapreduce::MapReduceRequest;
 
 /// Names a call between the clerk and its user, who chooses it; echoed with the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,8 @@ pub enum Op {
         /// Which node; `None`: any, or for a transfer the leader of the call's group.
         node: Option<NodeId>,
     },
+    /// Ask or tell the coordinator of jobs, which sits at the group's leader. All of it may be repeated without harm.
+    MapReduce(MapReduceRequest),
 }
 
 /// Where a call has to go.
@@ -74,6 +77,7 @@ impl Op {
             Op::Admin { node: Some(node), .. } => Lane::Node(*node),
             Op::Admin { request: AdminRequest::TransferLeader { .. }, .. } => Lane::Leader,
             Op::Admin { .. } => Lane::Any,
+            Op::MapReduce(_) => Lane::Leader,
         }
     }
 
@@ -90,6 +94,7 @@ impl Op {
         match self {
             Op::Write(_) => true,
             Op::Read { .. } => false,
+            Op::MapReduce(request) => request.has_effect(),
             Op::Admin { request, .. } => !matches!(request, AdminRequest::Status | AdminRequest::Tree),
         }
     }
@@ -100,6 +105,7 @@ impl Op {
             Op::Write(Command::OpenSession | Command::OpenSessionAs { .. } | Command::KeepAlive) => {
                 Some("sessions are the clerk's own affair")
             }
+            Op::MapReduce(request) if request.is_for_worker() => Some("a worker is asked directly"),
             Op::Write(Command::Advance) => Some("`Advance` is the leader's own command"),
             _ => None,
         }

@@ -182,6 +182,7 @@ impl Clerk {
                 RequestBody::Read { query: query.clone(), consistency: *consistency }
             }
             Op::Admin { request, .. } => RequestBody::Admin(request.clone()),
+            Op::MapReduce(request) => RequestBody::MapReduce(request.clone()),
         };
         let id = request_id(serial, pending.attempts);
         out.send.push((to, Request { id, group: pending.group, body }));

@@ -11,7 +11,7 @@ use crate::logic::kv::command::{Change, Command, Expect, KvError};
 /// Whether the operation may be sent again without a session after a transmission whose fate is unknown.
 pub(super) fn repeatable(op: &Op) -> bool {
     match op {
-        Op::Read { .. } => true,
+        Op::Read { .. } | Op::MapReduce(_) => true,
         Op::Admin { .. } => !op.has_effect(),
         Op::Write(command) => match command {
             Command::Change(change) => guards_itself(change) || idempotent(change),

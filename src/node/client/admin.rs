@@ -63,7 +63,7 @@ impl Client {
     async fn admin(&self, node: Option<NodeId>, request: AdminRequest) -> Result<AdminReply, ClerkError> {
         match self.call(Op::Admin { request, node }).await? {
             Answer::Admin(reply) => Ok(*reply),
-            Answer::Kv(_) => Err(misfit()),
+            Answer::Kv(_) | Answer::MapReduce(_) => Err(misfit()),
         }
     }
 }

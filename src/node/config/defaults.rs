@@ -2,7 +2,7 @@
 
 use super::{
     ClusterConfig, ClusterNode, ID_PLACEHOLDER, LauncherConfig, LimitsConfig, LogConfig, LogFormat,
-    NetConfig, NodeConfig, RaftConfig, RuntimeConfig, StorageConfig, SupervisionConfig,
+    MapReduceConfig, NetConfig, NodeConfig, RaftConfig, RuntimeConfig, StorageConfig, SupervisionConfig,
 };
 use crate::logic::ids::NodeId;
 
@@ -115,6 +115,19 @@ impl Default for SupervisionConfig {
 impl Default for RuntimeConfig {
     fn default() -> Self {
         Self { arbiters: 1 }
+    }
+}
+
+impl Default for MapReduceConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            worker: true,
+            slots: 0,
+            memory_bytes: 256 * MIB,
+            dir: "mapreduce".into(),
+            worker_timeout_ms: 3000,
+        }
     }
 }
 

@@ -1,0 +1,138 @@
+//! submit: run a job on the cluster.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::job::JobArgs;
+use super::local::picture;
+use super::{jobs, show};
+use crate::cli::cluster::{Cluster, ClusterArgs, explain};
+use crate::cli::output::Output;
+use crate::cli::progress::Progress;
+use crate::logic::mapreduce::coordinator::JobState;
+use crate::logic::mapreduce::job::Job;
+use crate::logic::mapreduce::record::JobId;
+use crate::mapreduce::function::Functions;
+use crate::mapreduce::output::OutputDirectory;
+use crate::mapreduce::plan::plan;
+use crate::messages::mapreduce::JobLine;
+use crate::node::client::Client;
+use crate::node::collect::Collecting;
+use crate::node::exit::{self, Failure};
+
+/// How often a job that is waited for is looked at: soon at first, for small jobs.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const NEXT_LOOKS: Duration = Duration::from_millis(250);
+/// A cluster that gives no answer for so long while a job is waited for is given up; the job goes on when it is back.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Run a job on the workers of the cluster, and fetch its output.
+///
+/// The job survives this command: when it is interrupted, the job goes on, and `quorate mr collect` fetches the output.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  quorate mr submit wc --input books --output out --reducers 10
+  quorate mr submit grep 'whale' -i 'books/*.txt' -o out
+  quorate mr submit --mapper './m.py' --reducer 'uniq -c' --input /data --output out
+  quorate mr submit sort -i /data -o out --detach    do not wait; see `quorate mr status`")]
+pub(super) struct Args {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Do not wait for the end; print the job's number
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
+/// What a job that was waited for came to.
+struct Finished {
+    line: JobLine,
+    files: Vec<String>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<u8, Failure> {
+        let job = self.job.job()?;
+        let mut out = Output::new(self.cluster.json);
+        if self.detach {
+            let number = self.cluster.run(async |cluster| submit(cluster, job).await)?;
+            out.either(format_args!("job {number}"), &json!({"job": number.0}))?;
+            out.flush()?;
+            return Ok(exit::OK);
+        }
+        let began = Instant::now();
+        let output = OutputDirectory::create(&self.job.output).map_err(Failure::usage)?;
+        let finished = self.cluster.run(async |cluster| {
+            tokio::select! {
+                finished = run(cluster, job, &output) => finished,
+                _ = tokio::signal::ctrl_c() => Err(Failure::new(exit::INTERRUPTED, "interrupted; a job that was \
+                    submitted goes on: see `quorate mr list`, fetch its output with `quorate mr collect`, or cancel \
+                    it with `quorate mr cancel`")),
+            }
+        });
+        let Finished { line, files } = finished.inspect_err(|_| jobs::abandon(&output))?;
+        let mut value = show::value(&line);
+        value["files"] = json!(files);
+        value["elapsed_ms"] = json!(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let text = show::full(&line, jobs::now_ms());
+        out.either(format_args!("{text}\n{} files in {}", files.len(), line.output), &value)?;
+        out.flush()?;
+        Ok(exit::OK)
+    }
+}
+
+/// Plans the job for the slots there are, and submits it.
+async fn submit(cluster: &Cluster, job: Job) -> Result<JobId, Failure> {
+    let client = cluster.client();
+    let workers = client.workers().await.map_err(explain)?;
+    let slots: u32 = workers.iter().map(|worker| worker.slots).sum();
+    if slots == 0 {
+        return Err(Failure::new(
+            exit::UNAVAILABLE,
+            "no worker is up: wait until the nodes are, or start one with `quorate mr worker`",
+        ));
+    }
+    let plan = plan(String::new(), job, slots, &Functions::builtin()).map_err(Failure::usage)?;
+    client.submit_job(fastrand::u64(..), plan).await.map_err(explain)
+}
+
+async fn run(cluster: &Cluster, job: Job, output: &OutputDirectory) -> Result<Finished, Failure> {
+    let number = submit(cluster, job).await?;
+    let client = cluster.client().with_deadline(PATIENCE);
+    let goes_on = |failure: Failure| {
+        let text = format!("{}; job {number} goes on when the cluster is back", failure.message);
+        Failure::new(failure.code, text)
+    };
+    wait(&client, number).await.map_err(goes_on)?;
+    let files = jobs::fetch(&client, number, output, &Arc::new(Collecting::default())).await?;
+    let line = client.job(number).await.map_err(explain)?;
+    Ok(Finished { line, files: files.iter().map(|file| file.display().to_string()).collect() })
+}
+
+/// Waits until the job is done, and shows how it gets on.
+async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
+    let progress = Progress::bar("mapreduce", 1000);
+    let began = Instant::now();
+    let mut pause = FIRST_LOOK;
+    loop {
+        let line = client.job(job).await.map_err(explain)?;
+        match &line.survey.state {
+            JobState::Running => {}
+            JobState::Succeeded | JobState::Collected => return Ok(()),
+            JobState::Failed { attempt, why } => {
+                let text = format!("job {job} failed: {attempt}: {why}");
+                return Err(Failure::new(exit::REFUSED, text));
+            }
+            JobState::Cancelled => {
+                return Err(Failure::new(exit::REFUSED, format!("job {job} was cancelled")));
+            }
+        }
+        let (done, text) = picture(&line.survey, began.elapsed());
+        progress.set(done, text);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(NEXT_LOOKS);
+    }
+}

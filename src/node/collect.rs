@@ -1,0 +1,194 @@
+//! Collecting the output of a job: from the workers that reduced into a directory here.
+//!
+//! It is a reducer's fetch, with one more turn: a part that its worker has lost is made again by the cluster, and then
+//! collected. The directory is as that of a local job: complete, with `_SUCCESS` as its last file, or not there.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::client::Client;
+use super::mapreduce::FETCH_PATIENCE;
+use crate::actors::mapreduce::shuffle::{FetchError, Fetcher, Piece, Shuffle, ShuffleSpec};
+use crate::actors::supervision::{ChildSpec, Registry, Slot, Strategy, Supervisor};
+use crate::logic::clerk::ClerkError;
+use crate::logic::mapreduce::coordinator::JobState;
+use crate::logic::mapreduce::job::Form;
+use crate::logic::mapreduce::record::JobId;
+use crate::logic::mapreduce::report::{Place, Work};
+use crate::mapreduce::output::OutputDirectory;
+use crate::mapreduce::task::ReduceOutput;
+use crate::net::NetSettings;
+use crate::net::transport::Transport;
+
+/// Pause before the coordinator is asked again where the parts are.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Why the output was not collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The cluster could not be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClerkError),
+    /// The job has no output.
+    #[error("{0}")]
+    NoOutput(String),
+    /// The output cannot be written here.
+    #[error("{0}")]
+    Write(String),
+}
+
+/// How far collecting has come; shared with whoever shows it.
+#[derive(Debug, Default)]
+pub struct Collecting {
+    bytes: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Collecting {
+    /// Bytes fetched so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Fetches the output of a finished job into `output`, and tells the cluster that it is there. Returns its files.
+///
+/// It runs on the current thread's `LocalSet`, with a thread of its own for the disk.
+///
+/// # Errors
+/// See [`CollectError`]. What is at `output` then has no `_SUCCESS`; the cluster still has everything.
+///
+/// # Panics
+/// Outside a `LocalSet`.
+pub async fn collect(
+    client: &Client,
+    transport: Arc<dyn Transport>,
+    job: JobId,
+    output: &OutputDirectory,
+    progress: &Arc<Collecting>,
+) -> Result<Vec<PathBuf>, CollectError> {
+    let slot = Slot::<Shuffle>::new("shuffle");
+    let spec = ShuffleSpec { cluster: String::new(), net: NetSettings::default(), transport };
+    let child = ChildSpec::new("shuffle", move |_| Shuffle::new(spec.clone())).slot(&slot);
+    let root =
+        Supervisor::new("collect", Strategy::OneForOne).child(child).start(&Registry::new(fastrand::u64(..)));
+    let fetcher = Fetcher { port: slot.port(), patience: FETCH_PATIENCE };
+    let guard = StopOnDrop(progress.clone());
+    let result = collect_with(&fetcher, client, job, output, progress).await;
+    drop(guard);
+    root.shutdown().await;
+    result
+}
+
+/// The thread that fetches ends soon after whoever waits for it.
+struct StopOnDrop(Arc<Collecting>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn collect_with(
+    fetcher: &Fetcher,
+    client: &Client,
+    job: JobId,
+    output: &OutputDirectory,
+    progress: &Arc<Collecting>,
+) -> Result<Vec<PathBuf>, CollectError> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    loop {
+        let (parts, form) = client.job_parts(job).await?;
+        if parts.is_empty() {
+            match client.job(job).await?.survey.state {
+                JobState::Running | JobState::Succeeded => tokio::time::sleep(PAUSE).await,
+                state => {
+                    return Err(CollectError::NoOutput(format!("job {job} has no output: it is {state:?}")));
+                }
+            }
+            continue;
+        }
+        while let Some(place) = parts.get(files.len()) {
+            match part(fetcher, job, place, form, output, progress).await {
+                Ok(file) => files.push(file),
+                Err(FetchError::Write(text)) => return Err(CollectError::Write(text)),
+                Err(error) => {
+                    tracing::info!(%error, attempt = %place.attempt, "a part of the output is made again");
+                    let work = Work { job, attempt: place.attempt };
+                    client.job_part_missing(work, error.to_string()).await?;
+                    break;
+                }
+            }
+        }
+        if files.len() == parts.len() {
+            output.succeed().map_err(|failure| CollectError::Write(failure.message))?;
+            client.job_collected(job).await?;
+            return Ok(files);
+        }
+    }
+}
+
+/// Fetches one part, and puts it in its place.
+async fn part(
+    fetcher: &Fetcher,
+    job: JobId,
+    place: &Place,
+    form: Form,
+    output: &OutputDirectory,
+    progress: &Arc<Collecting>,
+) -> Result<PathBuf, FetchError> {
+    let (reply, done) = oneshot::channel();
+    let (fetcher, place, progress) = (fetcher.clone(), place.clone(), progress.clone());
+    let directory = output.path().to_path_buf();
+    let thread = std::thread::Builder::new().name("collect".to_owned()).spawn(move || {
+        let fetched = fetch_part(&fetcher, job, &place, form, &directory, &progress);
+        let _ = reply.send(fetched);
+    });
+    thread.map_err(|error| FetchError::Write(format!("cannot start a thread: {error}")))?;
+    done.await.unwrap_or_else(|_| Err(FetchError::Write("fetching was cut short".to_owned())))
+}
+
+fn fetch_part(
+    fetcher: &Fetcher,
+    job: JobId,
+    place: &Place,
+    form: Form,
+    directory: &Path,
+    progress: &Collecting,
+) -> Result<PathBuf, FetchError> {
+    let output = OutputDirectory::of_running_job(directory);
+    let path = output.attempts().join(place.attempt.to_string());
+    let cannot =
+        |error: std::io::Error| FetchError::Write(format!("cannot write {}: {error}", path.display()));
+    let file = File::create(&path).map_err(cannot)?;
+    let mut counted = Counted { file: &file, progress };
+    let piece = Piece { work: Work { job, attempt: place.attempt }, offset: 0, length: None };
+    let go_on = || !progress.stop.load(Ordering::Relaxed);
+    fetcher.fetch(&place.address, piece, &mut counted, &go_on)?;
+    file.sync_all().map_err(cannot)?;
+    let name = form.file_name(place.attempt.task.index);
+    let done = ReduceOutput { path: path.clone(), name, counters: Default::default() };
+    output.commit(&done).map_err(|failure| FetchError::Write(failure.message))
+}
+
+struct Counted<'a> {
+    file: &'a File,
+    progress: &'a Collecting,
+}
+
+impl std::io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.progress.bytes.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Jobs on three nodes in one process, over a network in memory: coordinators that crash, nodes that are cut off, output
+//! that is lost.
+
+mod mapreduce_support;
+
+use std::time::Duration;
+
+use mapreduce_support::embedded::{Embedded, alone};
+use mapreduce_support::text;
+use quorate::logic::mapreduce::coordinator::JobState;
+use quorate::logic::mapreduce::job::Phase;
+use quorate::logic::mapreduce::record::Record;
+
+#[test]
+fn a_job_runs_on_all_nodes_and_its_output_is_that_of_a_sequential_program() {
+    alone(async {
+        let cluster = Embedded::start(3).await;
+        let input = text::files(cluster.path(), 6, 40_000);
+        let client = cluster.client().await;
+        let job = cluster.submit(&client, cluster.job("wc", &input, 4)).await;
+        let output = cluster.collect(&client, job).await;
+        assert_eq!(output, text::word_counts(&input));
+        let survey = client.job(job).await.expect("known").survey;
+        assert_eq!(survey.state, JobState::Collected);
+        assert_eq!((survey.map.attempts, survey.reduce.attempts), (6, 4), "each task ran once");
+        assert_eq!(survey.counters.get("task", "output records"), output.lines().count() as u64);
+        let started = |record: &Record| match record {
+            Record::Started { by, .. } => Some(by.worker),
+            _ => None,
+        };
+        let history = client.job_history(job).await.expect("known");
+        let workers: std::collections::BTreeSet<_> = history.iter().filter_map(|(_, r)| started(r)).collect();
+        assert_eq!(workers.len(), 3, "all nodes took part");
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_coordinator_that_crashes_at_any_moment_repeats_nothing() {
+    alone(async {
+        let cluster = Embedded::start(3).await;
+        let input = text::files(cluster.path(), 8, 2_000);
+        let client = cluster.client().await;
+        // Each task takes a moment, so that the crashes fall into all stages of the job.
+        let mapper = "sleep 0.4; tr -cs A-Za-z '\\n' | grep .";
+        let job = cluster.stream(mapper, "sleep 0.3; uniq -c | awk '{print $2 \"\\t\" $1}'", &input, 4);
+        let job = cluster.submit(&client, job).await;
+        let mut crashes = 0;
+        // Supervision takes more than twenty in half a minute for a sign that restarting alone does not help.
+        while client.job(job).await.expect("known").survey.state == JobState::Running && crashes < 15 {
+            crashes += u32::from(cluster.crash_coordinator(&client).await);
+            tokio::time::sleep(Duration::from_millis(110)).await;
+        }
+        assert!(crashes >= 3, "only {crashes} crashes fell into the job");
+        let output = cluster.collect(&client, job).await;
+        assert_eq!(output, text::word_counts(&input));
+        let survey = client.job(job).await.expect("known").survey;
+        assert_eq!((survey.map.attempts, survey.reduce.attempts), (8, 4), "no task ran twice");
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_holds_nothing_up_and_commits_nothing() {
+    alone(async {
+        let cluster = Embedded::start(3).await;
+        let input = text::files(cluster.path(), 9, 2_000);
+        let client = cluster.client().await;
+        let mapper = "sleep 0.3; tr -cs A-Za-z '\\n' | grep .";
+        let job = cluster.stream(mapper, "uniq -c | awk '{print $2 \"\\t\" $1}'", &input, 3);
+        let job = cluster.submit(&client, job).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        // The coordinator's node, with its worker and what that has finished.
+        let leader = cluster.leader(&client).await;
+        cluster.part(leader, true);
+        let output = cluster.collect(&client, job).await;
+        assert_eq!(output, text::word_counts(&input));
+        cluster.part(leader, false);
+        let history = client.job_history(job).await.expect("known");
+        // The winners of a task follow each other only where its output was lost in between.
+        let mut open = std::collections::BTreeSet::new();
+        for (_, record) in &history {
+            match record {
+                Record::Done { attempt, .. } => {
+                    assert!(open.insert(attempt.task), "{attempt} won a second time")
+                }
+                Record::Reopened { attempt, .. } => assert!(open.remove(&attempt.task)),
+                _ => {}
+            }
+        }
+        assert_eq!(open.iter().filter(|task| task.phase == Phase::Map).count(), 9);
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_job_that_cannot_be_done_fails_with_its_cause_and_leaves_nothing() {
+    alone(async {
+        let cluster = Embedded::start(1).await;
+        let input = text::files(cluster.path(), 2, 100);
+        let client = cluster.client().await;
+        let job = cluster.stream("cat > /dev/null; echo no luck today >&2; exit 3", "cat", &input, 1);
+        let job = cluster.submit(&client, job).await;
+        let state = cluster.ended(&client, job).await;
+        let JobState::Failed { why, .. } = state else { panic!("{state:?}") };
+        assert!(why.contains("no luck today") && why.contains(&input[0][..5]), "{why}");
+        // What the workers kept goes away by itself, and the cluster is as good as new.
+        cluster.forgotten(job).await;
+        let next = cluster.submit(&client, cluster.job("wc", &input, 1)).await;
+        assert_eq!(cluster.collect(&client, next).await, text::word_counts(&input));
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_job_that_is_cancelled_stops_its_commands() {
+    alone(async {
+        let cluster = Embedded::start(1).await;
+        let input = text::files(cluster.path(), 2, 100);
+        let client = cluster.client().await;
+        let job = cluster.submit(&client, cluster.stream("sleep 1000", "cat", &input, 1)).await;
+        while client.job(job).await.expect("known").survey.map.running == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        client.cancel_job(job).await.expect("it runs");
+        assert_eq!(cluster.ended(&client, job).await, JobState::Cancelled);
+        cluster.forgotten(job).await;
+        cluster.stop().await;
+    });
+}
