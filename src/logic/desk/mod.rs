@@ -1,6 +1,7 @@
 //! The core of the KV server: who waits for what, and what time the leader writes into the log.
 //!
 //! * [`pending`]: the bounded table of commands under way, from proposal to outcome.
+//! * [`pace`]: when what waits is passed on.
 //! * [`clock`]: the log clock.
 //!
 //! Invariants:
@@ -12,4 +13,5 @@
 //! deduplicate (the session table of the store does), and it does not time callers out (the clerk does).
 
 pub mod clock;
+pub mod pace;
 pub mod pending;
