@@ -3,7 +3,7 @@
 //! The rooms of the house, and the one direction in which they may import each other:
 //!
 //! ```text
-//! cli, main -> node -> actors -> { net, storage } -> messages -> logic
+//! cli, main -> sim -> node -> actors -> { net, storage } -> messages -> logic
 //! ```
 //!
 //! * [`logic`]: pure cores. No actor, socket, file, clock or thread.
@@ -12,6 +12,7 @@
 //! * [`storage`]: the write-ahead log, snapshots, the real disk and the simulated one.
 //! * [`actors`]: shells around the cores, and supervision.
 //! * [`node`]: configuration, and putting a node together.
+//! * [`sim`]: whole clusters in virtual time, from a seed.
 //! * [`cli`]: the commands of the binary.
 //!
 //! # A client
@@ -62,6 +63,7 @@ pub mod logic;
 pub mod messages;
 pub mod net;
 pub mod node;
+pub mod sim;
 pub mod storage;
 
 pub use logic::clerk::ClerkError as Error;

@@ -13,7 +13,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("storage", &["messages", "logic"]),
     ("actors", &["net", "storage", "messages", "logic"]),
     ("node", &["actors", "net", "storage", "messages", "logic"]),
-    ("cli", &["node", "actors", "net", "storage", "messages", "logic"]),
+    ("sim", &["node", "actors", "net", "storage", "messages", "logic"]),
+    ("cli", &["sim", "node", "actors", "net", "storage", "messages", "logic"]),
 ];
 
 /// What may import one part of a room that it may not import as a whole, and why: (who, what).

@@ -7,6 +7,7 @@ use actix::prelude::*;
 
 use super::background::Background;
 use super::supervision::Port;
+use super::tap::{Seen, TapPoint};
 use crate::logic::ids::{GroupId, Index, LogPosition};
 use crate::logic::kv::command::{Outcome, Query, Reply};
 use crate::logic::kv::{Machine, Restorer};
@@ -42,6 +43,8 @@ pub struct ApplierSpec {
     pub writer: Background,
     /// Bytes of a snapshot's chunk.
     pub chunk_bytes: usize,
+    /// Who watches.
+    pub tap: TapPoint,
 }
 
 /// The state that an applier starts from.
@@ -159,8 +162,9 @@ impl Applier {
     fn apply(&mut self, entry: Entry) -> Outcome {
         let expected = self.state.last.index + 1;
         assert_eq!(entry.index, expected, "committed entries arrive in index order, without a gap");
-        self.state.last = entry.position();
-        match entry.payload {
+        let position = entry.position();
+        self.state.last = position;
+        let outcome = match entry.payload {
             Payload::Command(encoded) => self.state.machine.apply(entry.index, &encoded),
             Payload::Noop => {
                 self.state.machine.skip(entry.index);
@@ -171,7 +175,15 @@ impl Applier {
                 self.state.membership = membership;
                 Ok(Reply::Done)
             }
-        }
+        };
+        let hash = || self.state.machine.hash();
+        self.spec.tap.show(self.spec.group, || Seen::Applied { position, hash: hash() });
+        outcome
+    }
+
+    fn show_loaded(&self) {
+        let Restored { machine, last, .. } = &self.state;
+        self.spec.tap.show(self.spec.group, || Seen::Loaded { last: *last, hash: machine.hash() });
     }
 
     fn report(&self, outcomes: Vec<(LogPosition, Outcome)>) {
@@ -293,6 +305,7 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
+        self.show_loaded();
         self.report(Vec::new());
     }
 }
@@ -351,6 +364,7 @@ impl Handler<Installed> for Applier {
         match installed.0 {
             Ok(state) => {
                 let before = std::mem::replace(&mut self.state, state);
+                self.show_loaded();
                 // A large store takes a while to drop.
                 self.spec.writer.run(move || drop(before));
                 self.apply_slice(ctx);
@@ -446,6 +460,7 @@ mod tests {
             store: store.clone(),
             writer: Background::start("test").expect("a thread"),
             chunk_bytes: 1000,
+            tap: TapPoint::default(),
         };
         let state = Restored::read(GROUP, &store, None, Membership::default()).expect("the empty store");
         (Applier::new(spec, state), others)

@@ -12,7 +12,7 @@
 //! * [`listener`], [`link`]: connections that were accepted, and those that are dialled; [`known`]: with whom.
 //! * [`admin`]: what a node tells of itself.
 //! * [`clerk`]: the client.
-//! * [`clock`]: time as actors see it.
+//! * [`clock`]: time as actors see it. [`tap`]: what a watcher sees of them.
 //!
 //! Invariants:
 //! 1. An actor's handler never blocks and never waits for another actor; answers come as messages.
@@ -36,3 +36,4 @@ pub mod listener;
 pub mod raft_peer;
 pub mod snapshots;
 pub mod supervision;
+pub mod tap;

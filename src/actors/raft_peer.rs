@@ -13,6 +13,7 @@ use super::background::Background;
 use super::clock::NodeClock;
 use super::snapshots::{Schedule, SnapshotDesk};
 use super::supervision::Port;
+use super::tap::{Seen, TapPoint};
 use crate::logic::ids::{GroupId, Index, LogPosition, NodeId};
 use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::message::Envelope;
@@ -66,6 +67,8 @@ pub struct RaftPeerSpec {
     pub snapshot_after_bytes: u64,
     /// ...or by so many, however large the state: well below what the core keeps in memory before it refuses proposals.
     pub snapshot_at_most_bytes: u64,
+    /// Who watches.
+    pub tap: TapPoint,
 }
 
 /// From the log's thread: the batch with that ticket is durable, or will never be.
@@ -156,6 +159,8 @@ impl RaftPeer {
         self.flushing = false;
         self.tick();
         let output = self.core.ready();
+        let commit = self.core.commit();
+        self.spec.tap.show(self.spec.group, || Seen::Output { commit, output: &output });
         self.perform(output);
         self.consider_snapshot();
     }
@@ -365,7 +370,11 @@ impl Handler<Persisted> for RaftPeer {
             return;
         }
         match persisted.result {
-            Ok(()) => self.feed(Input::Persisted { ticket: persisted.ticket }, ctx),
+            Ok(()) => {
+                let ticket = persisted.ticket;
+                self.spec.tap.show(self.spec.group, || Seen::Durable { ticket });
+                self.feed(Input::Persisted { ticket }, ctx);
+            }
             Err(error) => {
                 // If that was fatal, the process ends. If the write was refused (the disk is full), this life of the
                 // group is over all the same: the next one goes on from what the log really holds.

@@ -3,7 +3,7 @@
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
 //!   `lease.rs`: lease.
 //! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
-//! * `up.rs`: up; `node.rs`: node; `config.rs`: config.
+//! * `up.rs`: up; `node.rs`: node; `config.rs`: config; `verify.rs`: verify.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
 //!
 //! What holds: results go to standard output and nothing else does. An error is one sentence with a remedy on
@@ -29,6 +29,7 @@ mod progress;
 mod range;
 mod text;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -86,6 +87,7 @@ enum Command {
     Chaos(chaos::Args),
     Bench(bench::Args),
     Config(config::Args),
+    Verify(verify::Args),
 }
 
 /// Runs the binary with the arguments of the process.
@@ -128,6 +130,7 @@ impl Command {
             Self::Chaos(args) => args.run(),
             Self::Bench(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Verify(args) => args.run(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Command {
             Self::Chaos(args) => args.cluster.json,
             Self::Bench(args) => args.cluster.json,
             Self::Config(args) => args.json(),
+            Self::Verify(args) => args.json,
         }
     }
 }

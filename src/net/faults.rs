@@ -1,7 +1,7 @@
 //! Faults on purpose, in the writer of a link.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What goes wrong with the packets sent over a link. Shared between the link and whoever gives the orders; it
@@ -9,7 +9,9 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct LinkFaults {
     delay_ms: AtomicU64,
+    scatter_ms: AtomicU64,
     drop_permille: AtomicU32,
+    duplicate_permille: AtomicU32,
     random: Mutex<fastrand::Rng>,
 }
 
@@ -18,7 +20,9 @@ impl LinkFaults {
     pub fn new(seed: u64) -> Self {
         LinkFaults {
             delay_ms: AtomicU64::new(0),
+            scatter_ms: AtomicU64::new(0),
             drop_permille: AtomicU32::new(0),
+            duplicate_permille: AtomicU32::new(0),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
         }
     }
@@ -33,24 +37,67 @@ impl LinkFaults {
         self.drop_permille.store(u32::from(permille.min(1000)), Ordering::Relaxed);
     }
 
-    /// Whether there is anything to do.
-    pub(super) fn any(&self) -> bool {
-        self.delay_ms.load(Ordering::Relaxed) > 0 || self.drop_permille.load(Ordering::Relaxed) > 0
+    /// Sends each packet up to this many milliseconds later than it would be, so that packets overtake each other; 0
+    /// heals.
+    pub fn set_scatter_ms(&self, ms: u64) {
+        self.scatter_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// The delay in force.
+    /// Sends this share of the packets twice, in thousandths; 0 heals.
+    pub fn set_duplicate_permille(&self, permille: u16) {
+        self.duplicate_permille.store(u32::from(permille.min(1000)), Ordering::Relaxed);
+    }
+
+    /// Heals everything.
+    pub fn heal(&self) {
+        self.set_delay_ms(0);
+        self.set_scatter_ms(0);
+        self.set_drop_permille(0);
+        self.set_duplicate_permille(0);
+    }
+
+    /// Whether there is anything to do.
+    pub(super) fn any(&self) -> bool {
+        let times = [&self.delay_ms, &self.scatter_ms];
+        let shares = [&self.drop_permille, &self.duplicate_permille];
+        times.iter().any(|ms| ms.load(Ordering::Relaxed) > 0)
+            || shares.iter().any(|permille| permille.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Whether packets are to overtake each other.
+    pub(super) fn scatters(&self) -> bool {
+        self.scatter_ms.load(Ordering::Relaxed) > 0
+    }
+
+    /// Draws the delay of the next packet.
     pub(super) fn delay(&self) -> Duration {
-        Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))
+        let delay = self.delay_ms.load(Ordering::Relaxed);
+        let scatter = match self.scatter_ms.load(Ordering::Relaxed) {
+            0 => 0,
+            most => self.random().u64(0..=most),
+        };
+        Duration::from_millis(delay.saturating_add(scatter))
     }
 
     /// Draws whether the next packet is lost.
     pub(super) fn loses_one(&self) -> bool {
-        let permille = self.drop_permille.load(Ordering::Relaxed);
-        if permille == 0 {
-            return false;
+        self.draws(&self.drop_permille)
+    }
+
+    /// Draws whether the next packet is sent twice.
+    pub(super) fn duplicates_one(&self) -> bool {
+        self.draws(&self.duplicate_permille)
+    }
+
+    fn draws(&self, permille: &AtomicU32) -> bool {
+        match permille.load(Ordering::Relaxed) {
+            0 => false,
+            permille => self.random().u32(0..1000) < permille,
         }
-        let mut random = self.random.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        random.u32(0..1000) < permille
+    }
+
+    fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

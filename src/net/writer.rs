@@ -99,16 +99,29 @@ impl<'a> Writer<'a> {
 
     /// Applies the faults on purpose to the fresh batch.
     fn hold_or_lose(&mut self) {
-        let due = Instant::now() + self.faults.delay();
         for (packet, cost) in std::mem::take(&mut self.batch) {
             if is_control(cost) {
                 self.batch.push_back((packet, cost));
             } else if self.faults.loses_one() {
                 self.outbound.written(1, cost);
             } else {
-                self.held.push_back((due, (packet, cost)));
+                if self.faults.duplicates_one() {
+                    // The queue knows of one packet only.
+                    self.hold((packet.clone(), 0));
+                }
+                self.hold((packet, cost));
             }
         }
+    }
+
+    /// Holds a packet until its time: behind all others, unless packets are to overtake each other.
+    fn hold(&mut self, packet: (Packet, usize)) {
+        let due = Instant::now() + self.faults.delay();
+        let place = match self.faults.scatters() {
+            true => self.held.partition_point(|(other, _)| *other <= due),
+            false => self.held.len(),
+        };
+        self.held.insert(place, (due, packet));
     }
 
     /// Encodes packets until the buffer is full enough for a write.
@@ -153,7 +166,7 @@ impl Drop for Writer<'_> {
     }
 }
 
-/// Pings and pongs do not count against the queue: their cost is 0 there.
+/// Pings and pongs, and copies made on purpose, do not count against the queue: their cost is 0 there.
 fn is_control(cost: usize) -> bool {
     cost == 0
 }

@@ -1,5 +1,6 @@
 //! Putting a node together, and taking it apart again.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -9,20 +10,20 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::Config;
-use super::disk::{Storage, bytes_below};
-use super::exit::{Failure, INTERNAL, UNAVAILABLE};
+use super::disk::Storage;
+use super::environment::{Environment, Identified, OperatingSystem, PeerMemory};
+use super::exit::{Failure, UNAVAILABLE};
 use super::group::{self, Group, Shared};
-use super::identity::{DataDir, IdentityError, PeerStores};
+use super::identity::IdentityError;
 use super::settings;
 use crate::actors::admin::{Admin, AdminSpec, ChaosTools};
-use crate::actors::background::Background;
 use crate::actors::caller::Incoming;
 use crate::actors::clock::NodeClock;
 use crate::actors::known::Known;
 use crate::actors::link::LinkActor;
 use crate::actors::listener::{ListenerActor, ListenerSpec};
 use crate::actors::supervision::{
-    ChildSpec, OnHang, Place, Port, Registry, Slot, Strategy, Supervisor, SupervisorRef, Watchdog,
+    ChildSpec, OnHang, Place, Port, Registry, Slot, Strategy, Supervisor, SupervisorRef,
 };
 use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::raft::membership::Membership;
@@ -45,10 +46,15 @@ const ROOT: &str = "node";
 pub struct Node {
     root: SupervisorRef,
     endings: UnboundedReceiver<Failure>,
-    _watchdog: Watchdog,
+    registry: Arc<Registry>,
+    links: LinkFaultsOf,
+    _watch: Box<dyn Any>,
     storage: Storage,
-    _data: DataDir,
+    _lock: Box<dyn Any>,
 }
+
+/// What goes wrong on purpose on the link to each peer.
+type LinkFaultsOf = BTreeMap<NodeId, Arc<LinkFaults>>;
 
 impl Node {
     /// Opens the data directory of node `id`, and starts its actors. Returns when all of them are up; whether the
@@ -57,38 +63,55 @@ impl Node {
     /// # Errors
     /// When the data directory cannot be used (or must not be: damage), or the address is taken.
     pub async fn start(config: &Config, id: NodeId, transport: Arc<dyn Transport>) -> Result<Node, Failure> {
-        let data = DataDir::open(&config.data_dir(id), &config.cluster.id, id)?;
-        let peers = PeerStores::open(&data)?;
+        Node::start_in(&OperatingSystem::new(transport), config, id).await
+    }
+
+    /// As [`Node::start`], in another world than that of the operating system.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_in(
+        environment: &dyn Environment,
+        config: &Config,
+        id: NodeId,
+    ) -> Result<Node, Failure> {
+        let Identified { store, peers, lock } = environment.identify(config, id)?;
         let (ending, endings) = unbounded_channel();
-        let (storage, recovered) = Storage::open(config, id, data.path(), ending.clone())?;
-        let registry = Registry::new(fastrand::u64(..));
+        let (storage, recovered) = Storage::open(config, id, environment, ending.clone())?;
+        let registry = Registry::new(environment.random());
         let failed = ending.clone();
-        registry.on_hang(move |hang| {
-            // Its thread is blocked, so nothing on it can end the process in order.
-            tracing::error!(actor = %hang.path, "an actor blocks its thread; the process ends");
-            std::process::exit(INTERNAL.into());
-        });
-        let watchdog = Watchdog::start(&registry, settings::hang_timeout(config)).map_err(no_thread)?;
-        let me = Identity { cluster: config.cluster.id.clone(), node: id, store: data.store() };
+        let watch = environment.watch(config, &registry).map_err(no_thread)?;
+        let me = Identity { cluster: config.cluster.id.clone(), node: id, store };
         let parts = Parts {
+            environment,
             config,
             id,
-            transport,
             router: Router::new(me, addresses(config)),
             known: None,
             registry: registry.clone(),
-            clock: NodeClock::start(),
+            clock: environment.clock(),
             net: settings::net(config),
         };
-        let root = parts.assemble(&storage, recovered, peers)?.on_give_up(move |exit| {
+        let (root, links) = parts.assemble(&storage, recovered, peers)?;
+        let root = root.on_give_up(move |exit| {
             let text = format!("the node's actors failed too often: {exit}");
             let _ = failed.send(Failure::internal(text));
         });
         let root = root.start(&registry);
         match root.ready().await {
-            Ok(()) => Ok(Node { root, endings, _watchdog: watchdog, storage, _data: data }),
+            Ok(()) => Ok(Node { root, endings, registry, links, _watch: watch, storage, _lock: lock }),
             Err(exit) => Err(Failure::new(UNAVAILABLE, format!("the node did not start: {exit}"))),
         }
+    }
+
+    /// The directory of its actors: their states, and faults on purpose.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// What goes wrong on purpose on its link to a peer; `None`: it has none to that node.
+    pub fn link_faults(&self, peer: NodeId) -> Option<&Arc<LinkFaults>> {
+        self.links.get(&peer)
     }
 
     /// Waits until the node cannot go on: its disk failed, or its actors failed too often.
@@ -110,9 +133,9 @@ impl Node {
 
 /// What is needed while a node is put together.
 struct Parts<'a> {
+    environment: &'a dyn Environment,
     config: &'a Config,
     id: NodeId,
-    transport: Arc<dyn Transport>,
     router: Arc<Router>,
     known: Option<Known>,
     registry: Arc<Registry>,
@@ -127,8 +150,8 @@ impl Parts<'_> {
         mut self,
         storage: &Storage,
         recovered: Recovered,
-        peers: PeerStores,
-    ) -> Result<Supervisor, Failure> {
+        peers: Box<dyn PeerMemory>,
+    ) -> Result<(Supervisor, LinkFaultsOf), Failure> {
         let known = acquaintance(self.router.clone(), peers);
         self.known = Some(known.clone());
         let (links, faults) = self.links(&known);
@@ -147,24 +170,23 @@ impl Parts<'_> {
             let _ = incoming.tell(Incoming(asks.into()));
             Ok(())
         }));
-        let directory = self.config.data_dir(self.id);
         let spec = AdminSpec {
             node: self.id,
-            clock: self.clock,
+            clock: self.clock.clone(),
             registry: self.registry.clone(),
             root: ROOT.to_owned(),
             groups: ports,
-            disk_bytes: Arc::new(move || bytes_below(&directory)),
+            disk_bytes: storage.bytes.clone(),
             chaos: self
                 .config
                 .chaos
                 .enabled
-                .then(|| ChaosTools { links: faults, disk: storage.faults.clone() }),
+                .then(|| ChaosTools { links: faults.clone(), disk: storage.faults.clone() }),
         };
         let admin_child = ChildSpec::new("admin", move |_| Admin::new(spec.clone()))
             .slot(&admin)
             .hang_timeout(settings::hang_timeout(self.config), OnHang::Report);
-        Ok(root.child(admin_child).child(links).child(self.front(known)))
+        Ok((root.child(admin_child).child(links).child(self.front(known)), faults))
     }
 
     /// Makes a group's actors reachable. What they do not take is answered by `Incoming` itself.
@@ -186,18 +208,18 @@ impl Parts<'_> {
     }
 
     /// A link to each peer.
-    fn links(&self, known: &Known) -> (Supervisor, BTreeMap<NodeId, Arc<LinkFaults>>) {
+    fn links(&self, known: &Known) -> (Supervisor, LinkFaultsOf) {
         let mut supervisor =
             Supervisor::new("links", Strategy::OneForOne).policy(settings::restart_policy(self.config));
         let mut all_faults = BTreeMap::new();
         for node in self.config.cluster.nodes.iter().filter(|node| node.id != self.id) {
             let outbound = Outbound::new(&self.net, false);
             self.router.set_link(node.id, outbound.clone());
-            let faults = Arc::new(LinkFaults::new(fastrand::u64(..)));
+            let faults = Arc::new(LinkFaults::new(self.environment.random()));
             all_faults.insert(node.id, faults.clone());
             let (to, address) = (node.id, node.address.clone());
             let (hello, transport, settings) =
-                (self.router.me().hello(), self.transport.clone(), self.net.clone());
+                (self.router.me().hello(), self.environment.transport(), self.net.clone());
             let known = known.clone();
             let child = ChildSpec::new(format!("link-{}", to.0), move |context| {
                 let link = Link {
@@ -224,7 +246,7 @@ impl Parts<'_> {
         let node = self.config.cluster_node(self.id);
         let spec = ListenerSpec {
             address: node.map(|node| node.address.clone()).unwrap_or_default(),
-            transport: self.transport.clone(),
+            transport: self.environment.transport(),
             settings: self.net.clone(),
             router: self.router.clone(),
             known,
@@ -243,7 +265,7 @@ impl Parts<'_> {
         for number in 1..=self.config.cluster.groups {
             let group = GroupId(number);
             let found = recovered.groups.remove(&group).unwrap_or_default();
-            let raft = settings::raft(self.config, group, self.id, fastrand::u64(..));
+            let raft = settings::raft(self.config, group, self.id, self.environment.random());
             let place = arbiters[number as usize % arbiters.len()].clone();
             groups.push(group::assemble(&shared, raft, found, place));
         }
@@ -274,11 +296,11 @@ impl Parts<'_> {
         }
         Ok(Shared {
             node: self.id,
-            clock: self.clock,
+            clock: self.clock.clone(),
             wal: storage.wal.clone(),
             snapshots: storage.snapshots.clone(),
-            snapshot_reader: Background::start("snapshot-reader").map_err(no_thread)?,
-            snapshot_writer: Background::start("snapshot-writer").map_err(no_thread)?,
+            snapshot_reader: self.environment.background("snapshot-reader").map_err(no_thread)?,
+            snapshot_writer: self.environment.background("snapshot-writer").map_err(no_thread)?,
             peers,
             bootstrap: Membership::of_voters(nodes.iter().map(|node| node.id)),
             limits: settings::limits(self.config),
@@ -288,6 +310,7 @@ impl Parts<'_> {
             snapshot_chunk_bytes: settings::bytes(self.config.raft.snapshot_chunk_bytes),
             policy: settings::restart_policy(self.config),
             hang_timeout: settings::hang_timeout(self.config),
+            tap: self.environment.tap(),
         })
     }
 }
@@ -301,7 +324,7 @@ fn addresses(config: &Config) -> Vec<(NodeId, String)> {
 }
 
 /// A node of the cluster, with the data directory that it always had.
-fn acquaintance(router: Arc<Router>, peers: PeerStores) -> Known {
+fn acquaintance(router: Arc<Router>, peers: Box<dyn PeerMemory>) -> Known {
     let peers = Mutex::new(peers);
     Arc::new(move |node, store| {
         router.check_store(node, store)?;

@@ -7,58 +7,66 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::config::Config;
+use super::environment::{Disks, Environment, LogOwner, OpenLog};
 use super::exit::{DAMAGED, Failure, INTERNAL, UNAVAILABLE};
 use crate::logic::ids::NodeId;
 use crate::storage::{
-    Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, RealDisk, Recovered, SnapshotStore,
-    WalHandle,
+    Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, Recovered, SnapshotStore, WalHandle,
 };
 
 /// What of a node is its disk.
 pub(super) struct Storage {
-    writer: OwnThread,
+    owner: Box<dyn LogOwner>,
     pub(super) wal: WalHandle,
     pub(super) snapshots: SnapshotStore,
     pub(super) faults: DiskFaults,
+    /// Bytes on the disks.
+    pub(super) bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Storage {
-    /// Opens both below the data directory `dir`. A failure that the process must not survive goes to `ending`.
+    /// Opens both. A failure that the process must not survive goes to `ending`.
     pub(super) fn open(
         config: &Config,
         id: NodeId,
-        dir: &Path,
+        environment: &dyn Environment,
         ending: UnboundedSender<Failure>,
     ) -> Result<(Storage, Recovered), Failure> {
         let faults = DiskFaults::new();
-        let log_disk = open_disk(config, &dir.join("log"), &faults)?;
-        let snapshot_disk = open_disk(config, &dir.join("snapshots"), &faults)?;
+        let Disks { log, snapshots, bytes } = environment.disks(config, id).map_err(storage_failure)?;
+        let (log, snapshots) = (faulty(config, log, &faults), faulty(config, snapshots, &faults));
         let options = LogOptions { segment_bytes: config.storage.segment_bytes, ..LogOptions::new(id) };
         let fatal = move |error: crate::storage::StorageError| {
             let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
         };
-        let (writer, wal, recovered) =
-            LogWriter::start(log_disk, options, Box::new(fatal)).map_err(storage_failure)?;
+        let log = environment.start_log(log, options, Box::new(fatal)).map_err(storage_failure)?;
+        let OpenLog { owner, wal, recovered } = log;
         for note in &recovered.notes {
             tracing::warn!("{note}");
         }
         let rate = Some(config.storage.snapshot_rate_bytes_per_s).filter(|rate| *rate > 0);
-        let snapshots = SnapshotStore::open(snapshot_disk, rate).map_err(storage_failure)?;
-        Ok((Storage { writer: OwnThread(Some(writer)), wal, snapshots, faults }, recovered))
+        let snapshots = SnapshotStore::open(snapshots, rate).map_err(storage_failure)?;
+        Ok((Storage { owner, wal, snapshots, faults, bytes }, recovered))
     }
 
     /// Writes what the log still has to write. Dropping what is returned does not stop that.
     pub(super) async fn close(&mut self) {
         // An error says that there was nobody to report that it is closed: so it is.
-        let _ = self.writer.close().await;
+        let _ = self.owner.close().await;
     }
 }
 
 /// Closes the log on a thread of its own: a disk that hangs then holds up that thread, and not the end of the process.
-struct OwnThread(Option<LogWriter>);
+pub(super) struct OwnThread(Option<LogWriter>);
 
 impl OwnThread {
-    /// Returns at once; what is returned yields when everything is written and the log's threads have ended.
+    pub(super) fn new(writer: LogWriter) -> Self {
+        OwnThread(Some(writer))
+    }
+}
+
+impl LogOwner for OwnThread {
+    /// What is returned yields when the log's threads have ended, too.
     fn close(&mut self) -> oneshot::Receiver<()> {
         let (report, closed) = oneshot::channel();
         if let Some(writer) = self.0.take() {
@@ -79,12 +87,11 @@ impl Drop for OwnThread {
     }
 }
 
-fn open_disk(config: &Config, dir: &Path, faults: &DiskFaults) -> Result<Arc<dyn Disk>, Failure> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir).map_err(storage_failure)?);
+fn faulty(config: &Config, disk: Arc<dyn Disk>, faults: &DiskFaults) -> Arc<dyn Disk> {
     if config.chaos.enabled {
-        return Ok(Arc::new(FaultyDisk::new(disk, faults.clone())));
+        return Arc::new(FaultyDisk::new(disk, faults.clone()));
     }
-    Ok(disk)
+    disk
 }
 
 /// Bytes of the files below a directory; what cannot be read counts as nothing.

@@ -15,6 +15,7 @@ use crate::actors::kv_server::{KvServer, KvServerSpec};
 use crate::actors::raft_peer::{RaftPeer, RaftPeerSpec};
 use crate::actors::snapshots::SnapshotDesk;
 use crate::actors::supervision::{ChildSpec, OnHang, Place, Port, Slot, Strategy, Supervisor};
+use crate::actors::tap::{Seen, TapPoint};
 use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::kv::Limits;
 use crate::logic::raft::entry::Entry;
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub snapshot_chunk_bytes: usize,
     pub policy: RestartPolicy,
     pub hang_timeout: Duration,
+    pub tap: TapPoint,
 }
 
 /// A group that is put together and not started.
@@ -151,6 +153,7 @@ fn applier_child(
         store: shared.snapshots.clone(),
         writer: shared.snapshot_writer.clone(),
         chunk_bytes: shared.snapshot_chunk_bytes,
+        tap: shared.tap.clone(),
     };
     let shared = shared.clone();
     let hang_timeout = shared.hang_timeout;
@@ -194,7 +197,7 @@ fn peer_child(
     let spec = RaftPeerSpec {
         group,
         node: shared.node,
-        clock: shared.clock,
+        clock: shared.clock.clone(),
         wal: shared.wal.clone(),
         peers: shared.peers.clone(),
         verdicts: roles.server.port(),
@@ -208,6 +211,7 @@ fn peer_child(
         snapshot_after_bytes: shared.snapshot_after_bytes,
         // Room for the log kept behind it, and for what comes in while it is written.
         snapshot_at_most_bytes: (config.max_log_bytes.saturating_sub(config.keep_bytes) / 4) as u64,
+        tap: shared.tap.clone(),
     };
     let bootstrap = shared.bootstrap.clone();
     let hang_timeout = shared.hang_timeout;
@@ -240,6 +244,7 @@ fn build_peer(
         applied: last,
         bootstrap,
     };
+    spec.tap.show(spec.group, || Seen::PeerStarts { life, restored: &restored });
     let mut core = Raft::new(config, restored).map_err(|error| error.to_string())?;
     if hard_state.vote == Some(me) {
         // It led, or tried to, before it went down: if nobody has taken over, it may go on without a wait. The
@@ -255,7 +260,7 @@ fn server_child(shared: &Arc<Shared>, group: GroupId, roles: &Roles) -> ChildSpe
         limits: shared.limits.clone(),
         max_pending_requests: shared.max_pending_requests,
         max_pending_bytes: shared.max_pending_bytes,
-        clock: shared.clock,
+        clock: shared.clock.clone(),
         propose: roles.peer.port(),
         barrier: roles.peer.port(),
         queries: roles.applier.port(),

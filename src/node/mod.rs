@@ -5,6 +5,7 @@
 //! * [`config`]: every key, its unit and its default. [`exit`]: exit codes. [`logging`].
 //! * [`identity`]: whose a data directory is.
 //! * `settings`: from the configuration to the options of each room.
+//! * [`environment`]: what a node takes from the world around it, so that there can be another one.
 //! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts.
 //! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
 //! * [`client`]: the client library.
@@ -20,6 +21,7 @@ pub mod assembly;
 pub mod client;
 pub mod config;
 mod disk;
+pub mod environment;
 pub mod exit;
 mod group;
 pub mod identity;

@@ -12,7 +12,7 @@
 //! * `log`: appending. `group` is what it knows of a group, `segment` starts segments and keeps spares, `collect`
 //!   reads back and gives up old segments, `recover` opens.
 //! * `rules`: the rules as switches, so that the tests can show that each is needed.
-//! * `writer`: the threads around the log.
+//! * `writer`: the threads around the log, and the same without threads.
 //! * `snapshot`: snapshot files.
 //!
 //! Invariants:
@@ -53,4 +53,4 @@ pub use real::RealDisk;
 pub use rules::Rules;
 pub use sim::SimDisk;
 pub use snapshot::{Incoming, SnapshotReader, SnapshotStore, SnapshotWriter};
-pub use writer::{Done, Fatal, LogWriter, Reloaded, WalHandle};
+pub use writer::{Completed, Done, Fatal, LogWriter, Reloaded, SteppedLog, WalHandle};

@@ -119,6 +119,23 @@ impl SimDisk {
         state.capacity = state.used.saturating_add(bytes);
     }
 
+    /// Takes a limit of space away.
+    pub fn unlimit_space(&self) {
+        self.state().capacity = u64::MAX;
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used
+    }
+
+    /// Names and lengths of all files, in ascending order.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let state = self.state();
+        let length = |id: &u64| state.files.get(id).map_or(0, |file| file.cache.len() as u64);
+        state.names.iter().map(|(name, id)| (name.clone(), length(id))).collect()
+    }
+
     /// Flips one bit of what the device holds.
     ///
     /// # Panics

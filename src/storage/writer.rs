@@ -2,12 +2,15 @@
 //!
 //! The log thread takes everything that is queued, writes it as one frame, and then completes all of it: the slower the
 //! disk, the larger the frames. Completions are called in the order of submission, on the log's thread, so they must
-//! be short: send a message, no more.
+//! be short: send a message, no more. `stepped` does the same work without threads, whenever it is told to.
+
+mod stepped;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::thread::JoinHandle;
 
 use super::batch::{Batch, Recovered, RecoveredGroup};
@@ -16,6 +19,8 @@ use super::error::{OpenError, StorageError};
 use super::log::{Log, LogOptions};
 use super::segment::Chore;
 use crate::logic::ids::GroupId;
+
+pub use self::stepped::{Completed, SteppedLog};
 
 /// What is called on the log's thread once a batch is durable, or is not going to be.
 pub type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
@@ -38,6 +43,8 @@ struct Queue {
     items: Vec<Item>,
     closing: bool,
     stopped: bool,
+    /// Whoever waits for work without a thread.
+    waker: Option<Waker>,
 }
 
 struct Shared {
@@ -63,9 +70,13 @@ impl Shared {
         }
         let first = queue.items.is_empty();
         queue.items.push(item);
+        let waker = queue.waker.take();
         drop(queue);
         if first {
             self.filled.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
         }
         None
     }
@@ -88,18 +99,8 @@ impl LogWriter {
         options: LogOptions,
         fatal: Fatal,
     ) -> Result<(LogWriter, WalHandle, Recovered), OpenError> {
-        let (log, recovered) = Log::open(Arc::clone(&disk), options)?;
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            filled: Condvar::new(),
-            pending: AtomicUsize::new(0),
-            full: AtomicBool::new(false),
-            disk_bytes: AtomicU64::new(log.disk_bytes()),
-            heavy: Mutex::default(),
-        });
-        let (chores, receiver) = mpsc::channel();
-        let writer =
-            Writer { log, shared: Arc::clone(&shared), chores, fatal: Some(fatal), work: Work::default() };
+        let (writer, receiver, recovered) = Writer::open(Arc::clone(&disk), options, fatal)?;
+        let shared = Arc::clone(&writer.shared);
         let back = Arc::clone(&shared);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned());
@@ -203,9 +204,40 @@ struct Writer {
     chores: mpsc::Sender<Chore>,
     fatal: Option<Fatal>,
     work: Work,
+    /// Completions that somebody else will deliver; `None`: they are called at once.
+    later: Option<Vec<Completion>>,
 }
 
+/// The end of a batch or a read: calls whoever waits for it.
+type Completion = Box<dyn FnOnce() + Send>;
+
 impl Writer {
+    fn open(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        fatal: Fatal,
+    ) -> Result<(Writer, mpsc::Receiver<Chore>, Recovered), OpenError> {
+        let (log, recovered) = Log::open(disk, options)?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            pending: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            disk_bytes: AtomicU64::new(log.disk_bytes()),
+            heavy: Mutex::default(),
+        });
+        let (chores, receiver) = mpsc::channel();
+        let writer = Writer { log, shared, chores, fatal: Some(fatal), work: Work::default(), later: None };
+        Ok((writer, receiver, recovered))
+    }
+
+    fn complete(&mut self, completion: impl FnOnce() + Send + 'static) {
+        match &mut self.later {
+            None => completion(),
+            Some(later) => later.push(Box::new(completion)),
+        }
+    }
+
     fn run(mut self) {
         let mut items = Vec::new();
         let mut result = self.maintain();
@@ -245,14 +277,14 @@ impl Writer {
                     if self.work.bytes > 0 && self.work.bytes + cost > FRAME_TARGET {
                         self.flush()?;
                     }
-                    self.work.add(batch, cost, done, &self.shared);
+                    self.add(batch, cost, done);
                 }
                 Item::Reload(group, done) => {
                     self.flush()?;
                     self.work.refused.remove(&group);
                     let result = self.log.reload(group);
                     let failure = result.as_ref().err().cloned();
-                    done(result);
+                    self.complete(move || done(result));
                     failure.map_or(Ok(()), Err)?;
                 }
                 Item::Finished(chore, result) => self.log.finish(chore, result)?,
@@ -260,6 +292,19 @@ impl Writer {
         }
         self.flush()?;
         self.maintain()
+    }
+
+    fn add(&mut self, batch: Batch, cost: usize, done: Done) {
+        if self.work.refused.contains(&batch.group) {
+            // In order: behind what is already in the frame nothing is overtaken, since a group in the frame is not
+            // refused.
+            self.shared.pending.fetch_sub(cost, Ordering::Relaxed);
+            let full = StorageError::Full { file: "the log".to_owned(), needed: cost as u64 };
+            return self.complete(move || done(Err(full)));
+        }
+        self.work.batches.push(batch);
+        self.work.done.push((done, cost));
+        self.work.bytes += cost;
     }
 
     /// Writes the frame and completes its batches.
@@ -274,9 +319,10 @@ impl Writer {
         }
         self.work.batches.clear();
         self.work.bytes = 0;
-        for (done, cost) in self.work.done.drain(..) {
+        for (done, cost) in std::mem::take(&mut self.work.done) {
             self.shared.pending.fetch_sub(cost, Ordering::Relaxed);
-            done(result.clone());
+            let result = result.clone();
+            self.complete(move || done(result));
         }
         match result {
             Err(error) if error.is_fatal() => Err(error),
@@ -331,21 +377,6 @@ impl Drop for Writer {
             self.stop(StorageError::Failed { call: "append", file: "the log".to_owned(), reason });
         }
         self.shared.queue().stopped = true;
-    }
-}
-
-impl Work {
-    fn add(&mut self, batch: Batch, cost: usize, done: Done, shared: &Shared) {
-        if self.refused.contains(&batch.group) {
-            // In order: behind what is already in the frame nothing is overtaken, since a group in the frame is not
-            // refused.
-            shared.pending.fetch_sub(cost, Ordering::Relaxed);
-            done(Err(StorageError::Full { file: "the log".to_owned(), needed: cost as u64 }));
-            return;
-        }
-        self.batches.push(batch);
-        self.done.push((done, cost));
-        self.bytes += cost;
     }
 }
 

@@ -1,0 +1,422 @@
+//! A simulated cluster: nodes of the product on machines that fail when they are told to.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::host::Host;
+use super::machine::Machine;
+use super::trace::{Kind, Who};
+use super::watch::Watch;
+use crate::actors::supervision::Registry;
+use crate::logic::clerk::ClerkError;
+use crate::logic::ids::NodeId;
+use crate::logic::raft::Role;
+use crate::net::faults::LinkFaults;
+use crate::net::memory::MemoryNetwork;
+use crate::node::assembly::Node;
+use crate::node::client::{Client, ClientOptions};
+use crate::node::config::{ClusterNode, Config};
+use crate::node::exit::Failure;
+
+/// What a cluster is to be like.
+pub struct ClusterOptions {
+    /// Decides everything.
+    pub seed: u64,
+    /// How many nodes, numbered from 1.
+    pub nodes: u64,
+    /// Configuration of the nodes, but for `[cluster]`.
+    pub config: Config,
+    /// Whether the timeline is written.
+    pub timeline: bool,
+}
+
+impl ClusterOptions {
+    /// So many nodes, with small files: logs of 64 KiB, snapshots after 16 KiB.
+    pub fn new(seed: u64, nodes: u64) -> ClusterOptions {
+        let mut config = Config::default();
+        config.storage.segment_bytes = 64 << 10;
+        config.storage.snapshot_after_log_bytes = 16 << 10;
+        config.storage.snapshot_rate_bytes_per_s = 0;
+        config.storage.keep_log_entries = 100;
+        config.storage.keep_log_bytes = 8 << 10;
+        config.raft.snapshot_chunk_bytes = 2 << 10;
+        ClusterOptions { seed, nodes, config, timeline: false }
+    }
+}
+
+/// A cluster. Clones are the same one.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    network: MemoryNetwork,
+    watch: Watch,
+    places: BTreeMap<NodeId, Place>,
+    random: RefCell<fastrand::Rng>,
+    /// A process has ended by itself.
+    ended: Notify,
+}
+
+/// A machine, and what runs on it.
+struct Place {
+    machine: Rc<Machine>,
+    process: RefCell<Option<Process>>,
+    /// How often a process was started here.
+    starts: RefCell<u64>,
+}
+
+/// A process of a node.
+struct Process {
+    host: Host,
+    state: Rc<RefCell<ProcessState>>,
+    stop: Option<oneshot::Sender<oneshot::Sender<()>>>,
+}
+
+/// What became of a process.
+enum ProcessState {
+    Starting,
+    Up(Handles),
+    /// It ended by itself, as `quorate node` does, or did not start.
+    Ended(Failure),
+}
+
+/// What can be reached of a node that is up.
+#[derive(Clone)]
+struct Handles {
+    registry: Arc<Registry>,
+    links: BTreeMap<NodeId, Arc<LinkFaults>>,
+}
+
+impl Cluster {
+    /// Machines and a network, all nodes started.
+    ///
+    /// # Panics
+    /// Outside of [`simulate`](super::simulate).
+    pub fn start(options: ClusterOptions) -> Cluster {
+        let ClusterOptions { seed, nodes, mut config, timeline } = options;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
+        config.cluster.id = "sim".to_owned();
+        let node = |id: &NodeId| ClusterNode { id: *id, address: address(*id), data_dir: None };
+        config.cluster.nodes = ids.iter().map(node).collect();
+        let network = MemoryNetwork::new(random.u64(..));
+        let watch = Watch::new(ids.len(), timeline);
+        let place = |id: &NodeId| {
+            let transport = network.host(&id.to_string());
+            let machine = Rc::new(Machine::new(random.u64(..), transport, watch.tap(*id)));
+            (*id, Place { machine, process: RefCell::new(None), starts: RefCell::new(0) })
+        };
+        let places = ids.iter().map(place).collect();
+        let random = RefCell::new(random);
+        let shared = Shared { config, network, watch, places, random, ended: Notify::new() };
+        let cluster = Cluster { shared: Rc::new(shared) };
+        ids.iter().for_each(|id| cluster.start_node(*id));
+        cluster
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.shared.places.keys().copied().collect()
+    }
+
+    /// Lets time pass.
+    pub async fn run_for(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// The watcher: hash, violations, timeline, replicas.
+    pub fn watch(&self) -> &Watch {
+        &self.shared.watch
+    }
+
+    /// The network. Hosts are called by the number of their node (`n1`), and clients by their own names.
+    pub fn network(&self) -> &MemoryNetwork {
+        &self.shared.network
+    }
+
+    /// What of a node outlives its crashes: disks and clock.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn machine(&self, node: NodeId) -> &Machine {
+        &self.place(node).machine
+    }
+
+    /// A random number, from the seed.
+    pub fn random(&self) -> u64 {
+        self.shared.random.borrow_mut().u64(..)
+    }
+
+    fn place(&self, node: NodeId) -> &Place {
+        self.shared.places.get(&node).unwrap_or_else(|| panic!("there is no {node}"))
+    }
+}
+
+/// Processes.
+impl Cluster {
+    /// Starts the process of a node. Nothing happens if it runs already.
+    pub fn start_node(&self, node: NodeId) {
+        let place = self.place(node);
+        if place.process.borrow().is_some() {
+            return;
+        }
+        *place.starts.borrow_mut() += 1;
+        let host = Host::new();
+        let state = Rc::new(RefCell::new(ProcessState::Starting));
+        let (stop, stopped) = oneshot::channel();
+        let life = live(self.clone(), node, state.clone(), stopped);
+        drop(host.spawn(life));
+        *place.process.borrow_mut() = Some(Process { host, state, stop: Some(stop) });
+    }
+
+    /// Ends the process at once. Its machine lives on, so that what it wrote is on its way to the disk.
+    pub fn crash(&self, node: NodeId) {
+        self.take_down(node);
+        self.place(node).machine.process_ended();
+    }
+
+    /// Takes the power from the machine: what was not synced is lost, or not, or in part.
+    pub fn lose_power(&self, node: NodeId) {
+        self.take_down(node);
+        self.place(node).machine.power_failed();
+    }
+
+    /// Ends the process in order, as Ctrl-C does.
+    pub async fn stop(&self, node: NodeId) {
+        let stop = self.place(node).process.borrow_mut().as_mut().and_then(|process| process.stop.take());
+        if let Some(stop) = stop {
+            let (done, stopped) = oneshot::channel();
+            if stop.send(done).is_ok() {
+                let _ = stopped.await;
+            }
+        }
+        self.crash(node);
+    }
+
+    fn take_down(&self, node: NodeId) {
+        let process = self.place(node).process.borrow_mut().take();
+        if let Some(process) = process {
+            process.host.power_off();
+        }
+        self.shared.watch.down(node);
+    }
+
+    /// Lets the process stand still, or go on.
+    pub fn freeze(&self, node: NodeId, frozen: bool) {
+        if let Some(process) = &*self.place(node).process.borrow() {
+            process.host.freeze(frozen);
+        }
+    }
+
+    /// Whether the process runs, be it that it is still starting.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        let process = self.place(node).process.borrow();
+        process.as_ref().is_some_and(|process| !matches!(*process.state.borrow(), ProcessState::Ended(_)))
+    }
+
+    /// Why the process ended by itself, if it did.
+    pub fn failure(&self, node: NodeId) -> Option<Failure> {
+        match &*self.place(node).process.borrow().as_ref()?.state.borrow() {
+            ProcessState::Ended(failure) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// How often the process was started.
+    pub fn starts(&self, node: NodeId) -> u64 {
+        *self.place(node).starts.borrow()
+    }
+
+    /// Waits until some process ends by itself.
+    pub async fn process_ended(&self) {
+        self.shared.ended.notified().await;
+    }
+
+    fn handles(&self, node: NodeId) -> Option<Handles> {
+        match &*self.place(node).process.borrow().as_ref()?.state.borrow() {
+            ProcessState::Up(handles) => Some(handles.clone()),
+            _ => None,
+        }
+    }
+
+    /// The directory of a node's actors, for panics and stalls on purpose; `None` while it is not up.
+    pub fn registry(&self, node: NodeId) -> Option<Arc<Registry>> {
+        self.handles(node).map(|handles| handles.registry)
+    }
+
+    /// What goes wrong with the Raft packets from one node to another; `None` while the sender is not up. A new
+    /// process of the sender begins without.
+    pub fn link_faults(&self, from: NodeId, to: NodeId) -> Option<Arc<LinkFaults>> {
+        self.handles(from)?.links.get(&to).cloned()
+    }
+
+    /// The node that leads, of those that run: the one with the highest term, if several believe so.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leads = |node: &NodeId| {
+            let term = self.shared.watch.replica(*node, |r| (r.role == Some(Role::Leader)).then_some(r.term));
+            term.flatten().map(|term| (term, *node))
+        };
+        self.shared.places.keys().filter_map(leads).max().map(|(_, node)| node)
+    }
+
+    /// Waits until there is a leader, and everybody who is up follows it.
+    ///
+    /// # Errors
+    /// A sentence, when that does not come about within `limit`.
+    pub async fn wait_for_leader(&self, limit: Duration) -> Result<NodeId, String> {
+        let deadline = self.shared.watch.now() + limit;
+        loop {
+            if let Some(leader) = self.leader() {
+                let follows = |node: &NodeId| {
+                    *node == leader
+                        || !self.is_up(*node)
+                        || self.shared.watch.replica(*node, |r| r.leader == Some(leader)).unwrap_or(false)
+                };
+                if self.shared.places.keys().all(follows) {
+                    return Ok(leader);
+                }
+            }
+            if self.shared.watch.now() >= deadline {
+                return Err(format!("there is no leader that all follow after {limit:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The network.
+impl Cluster {
+    /// Parts the nodes of one side from those of the other (or joins them), in both directions.
+    pub fn partition(&self, one: &[NodeId], other: &[NodeId], cut: bool) {
+        let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>();
+        let (one, other) = (names(one), names(other));
+        for a in &one {
+            for b in other.iter().filter(|b| *b != a) {
+                self.shared.network.partition(&[a], &[b], cut);
+            }
+        }
+    }
+
+    /// Cuts a node off from all other nodes, or joins it again. Clients still reach it.
+    pub fn isolate(&self, node: NodeId, cut: bool) {
+        self.partition(&[node], &self.nodes(), cut);
+    }
+
+    /// Holds back everything from one node to another, or lets it through again.
+    pub fn cut(&self, from: NodeId, to: NodeId, cut: bool) {
+        let (from, to) = (from.to_string(), to.to_string());
+        match cut {
+            true => self.shared.network.cut(&from, &to),
+            false => self.shared.network.heal(&from, &to),
+        }
+    }
+
+    /// Delays everything from one node to another.
+    pub fn delay(&self, from: NodeId, to: NodeId, delay: RangeInclusive<Duration>) {
+        self.shared.network.set_delay(&from.to_string(), &to.to_string(), delay);
+    }
+
+    /// Takes all cuts, delays and packet faults between nodes away.
+    pub fn heal_network(&self) {
+        let nodes = self.nodes();
+        for from in &nodes {
+            for to in nodes.iter().filter(|to| *to != from) {
+                self.cut(*from, *to, false);
+                self.delay(*from, *to, Duration::ZERO..=Duration::ZERO);
+                if let Some(faults) = self.link_faults(*from, *to) {
+                    faults.heal();
+                }
+            }
+        }
+    }
+}
+
+/// Clients.
+impl Cluster {
+    /// A client on a host of its own. `adjust` changes its options; it knows all nodes unless that says otherwise.
+    ///
+    /// # Errors
+    /// As [`Client::local`].
+    pub async fn client(
+        &self,
+        host: &str,
+        adjust: impl FnOnce(&mut ClientOptions),
+    ) -> Result<SimClient, ClerkError> {
+        let mut options = ClientOptions::new(self.nodes().into_iter().map(address));
+        options.transport = self.shared.network.host(host);
+        options.seed = Some(self.random());
+        options.attempt_timeout = Duration::from_millis(400);
+        adjust(&mut options);
+        let home = Host::new();
+        let started = home.spawn(Client::local(options)).await;
+        let client = started.map_err(|error| ClerkError::Unavailable(error.to_string()))??;
+        Ok(SimClient { client, home })
+    }
+}
+
+/// A client and the host that it lives on; without the host it answers nothing any more.
+pub struct SimClient {
+    client: Client,
+    home: Host,
+}
+
+impl std::ops::Deref for SimClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for SimClient {
+    fn drop(&mut self) {
+        self.home.power_off();
+    }
+}
+
+/// The address of a node.
+pub fn address(node: NodeId) -> String {
+    format!("{node}:1")
+}
+
+/// One process of a node, from its start to its end.
+async fn live(
+    cluster: Cluster,
+    node: NodeId,
+    state: Rc<RefCell<ProcessState>>,
+    stopped: oneshot::Receiver<oneshot::Sender<()>>,
+) {
+    let watch = cluster.watch().clone();
+    let machine = cluster.place(node).machine.clone();
+    let failure = match Node::start_in(&*machine, &cluster.shared.config, node).await {
+        Err(failure) => failure,
+        Ok(mut running) => {
+            let links = cluster.nodes().into_iter();
+            let links = links.filter_map(|peer| Some((peer, running.link_faults(peer)?.clone()))).collect();
+            let handles = Handles { registry: running.registry().clone(), links };
+            *state.borrow_mut() = ProcessState::Up(handles);
+            tokio::select! {
+                biased;
+                Ok(done) = stopped => {
+                    running.stop().await;
+                    let _ = done.send(());
+                    return;
+                }
+                failure = running.failed() => failure,
+            }
+        }
+    };
+    watch.note(Who::Node(node), Kind::End, || format!("process ends: {failure}"));
+    watch.down(node);
+    *state.borrow_mut() = ProcessState::Ended(failure);
+    cluster.shared.ended.notify_one();
+}
