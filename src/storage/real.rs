@@ -320,4 +320,37 @@ mod tests {
         disk.remove("b").expect("exists");
         assert_eq!(disk.size("b").expect_err("gone").kind(), io::ErrorKind::NotFound);
     }
+    #[test]
+    fn whole_blocks_and_pieces_of_them_are_seen_in_the_order_of_their_writing() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let disk = RealDisk::open(directory.path()).expect("a free directory");
+        disk.create("a").expect("new");
+        let mut expected = vec![0; 5 * DIRECT_ALIGN];
+        let writes =
+            [(0, 5 * DIRECT_ALIGN), (100, 50), (0, DIRECT_ALIGN), (4096, 8192), (5000, 4096), (8192, 4096)];
+        for (fill, (at, length)) in (1..).zip(writes) {
+            let data = vec![fill; length];
+            // By turns through the cache and, where it is whole blocks, past it.
+            match fill % 2 {
+                0 => disk.write("a", at as u64, &data).expect("room"),
+                _ => disk.write_durable("a", at as u64, &data).expect("room"),
+            }
+            expected[at..at + length].copy_from_slice(&data);
+            let mut found = vec![0; expected.len()];
+            disk.read("a", 0, &mut found).expect("long enough");
+            assert!(found == expected, "after write {fill}");
+        }
+        let beyond = vec![9; DIRECT_MAX + DIRECT_ALIGN];
+        disk.write_durable("a", 0, &beyond).expect("room");
+        assert_eq!(disk.size("a").expect("exists"), beyond.len() as u64);
+    }
+
+    #[test]
+    fn memory_is_aligned_wherever_it_lies() {
+        for length in [DIRECT_ALIGN, 3 * DIRECT_ALIGN, DIRECT_ALIGN] {
+            let mut memory = Vec::new();
+            let start = aligned(&mut memory, length);
+            assert!(memory[start..start + length].as_ptr().addr().is_multiple_of(DIRECT_ALIGN));
+        }
+    }
 }
