@@ -2,8 +2,6 @@
 
 use std::future::Future;
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -101,32 +99,7 @@ impl Acceptor for TcpAcceptor {
 
 fn tcp_stream(stream: TcpStream) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
-    let remote = stream.peer_addr()?;
-    if remote.ip().is_loopback() {
-        choose_congestion_control(&stream);
-    }
+    let remote = stream.peer_addr()?.to_string();
     let (reader, writer) = stream.into_split();
-    Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), remote: remote.to_string() })
-}
-
-/// Within a machine there is no congestion to control. Where the system's choice paces its packets (BBR), that takes
-/// a sixth of the processor time of a small request and its answer; the plainest one, which every Linux has, does not.
-fn choose_congestion_control(stream: &TcpStream) {
-    #[cfg(target_os = "linux")]
-    {
-        const NAME: &[u8] = b"reno";
-        // SAFETY: the descriptor is open, and the option's value is `NAME`, which is only read. If the system refuses,
-        // everything stays as it was.
-        let _ = unsafe {
-            libc::setsockopt(
-                stream.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_CONGESTION,
-                NAME.as_ptr().cast(),
-                NAME.len() as libc::socklen_t,
-            )
-        };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = stream;
+    Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), remote })
 }
