@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Measures Quorate beside etcd and Redis, on this machine, in one run.
 #
-#   quorate   three node processes (`quorate up`), load by `quorate bench`: each put is on the disks of a majority when
-#             it is answered and each client has a session, so a put is carried out once; gets are linearizable
+#   quorate   three node processes (`quorate up`): each put is on the disks of a majority when it is answered and each
+#             client has a session, so a put is carried out once; gets are linearizable. Load by `quorate bench --direct`,
+#             every connection to the leader, as for etcd
 #   etcd      three members with default settings: each put is on the disks of a majority when it is answered; gets are
 #             linearizable. Load by `peers etcd`, gRPC over HTTP/2, every connection to the leader: etcd's best case
 #   redis     one server, not replicated: `--appendonly yes --appendfsync always`, and no RDB snapshots beside the log.
@@ -178,7 +179,7 @@ fill_quorate() {
 }
 
 load_quorate() { # op clients conns
-    run_load $((warmup + seconds + 30)) "$quorate" bench "$1" --config "$work/quorate.toml" --json --no-fill \
+    run_load $((warmup + seconds + 30)) "$quorate" bench "$1" --config "$work/quorate.toml" --json --no-fill --direct \
         --clients "$2" --conns "$3" --seconds "$seconds" --warmup "$warmup" --keys "$keys" --value-size "$value_size"
 }
 

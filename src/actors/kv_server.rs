@@ -1,5 +1,7 @@
-//! The KV server of a group: the desk at which clients' requests are taken in and answered.
+//! The KV server of a group: the desk at which clients' requests are taken in and answered. `reading` is what it does
+//! about reads, `turns` about those who wait for a lock.
 
+mod reading;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -11,16 +13,18 @@ use super::caller::{Caller, Incoming, Kind};
 use super::clock::NodeClock;
 use super::supervision::Port;
 use crate::logic::desk::clock::LogClock;
+use crate::logic::desk::pace::is_worth_a_round;
 use crate::logic::desk::pending::{Fate, Pending};
 use crate::logic::desk::turns::Turns;
-use crate::logic::ids::{GroupId, Index, LogPosition};
-use crate::logic::kv::command::{Command, LogCommand, Outcome, Query, Stamp};
+use crate::logic::ids::{GroupId, LogPosition};
+use crate::logic::kv::command::{Command, LogCommand, Outcome, Stamp};
 use crate::logic::kv::{Limits, Stats};
-use crate::messages::client::{Answer, Consistency, Request, RequestBody, ServerError};
+use crate::messages::client::{Answer, Request, RequestBody, ServerError};
 use crate::messages::group::{
     Answers, Applied, Leadership, Proposal, Propose, Queries, ReadBarrier, Refusal, RoleChanged, Verdicts,
 };
 use crate::net::router::Ask;
+use reading::ReadBatch;
 
 /// How often the leader looks whether something in the store is due to expire.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
@@ -46,9 +50,6 @@ pub struct KvServerSpec {
     pub queries: Port<Queries>,
 }
 
-/// Reads that share one barrier: who asked, and what.
-type ReadBatch = (Vec<Caller>, Vec<Query>);
-
 /// The KV server of a group. Everything it knows is about requests under way, so a new life starts empty.
 pub struct KvServer {
     spec: KvServerSpec,
@@ -61,6 +62,7 @@ pub struct KvServer {
     stats: Stats,
     pending: Pending<Caller>,
     proposals: Vec<Proposal>,
+    proposed_bytes: usize,
     linearizable: ReadBatch,
     leased: ReadBatch,
     stale: ReadBatch,
@@ -69,14 +71,12 @@ pub struct KvServer {
     /// Those of a batch who are not answered yet.
     at_applier: BTreeMap<u64, std::vec::IntoIter<Caller>>,
     reading: usize,
+    /// Of those, how many wait for a barrier that was asked for.
+    confirming: usize,
+    /// Who waits for the turn of a lease.
     turns: Turns<Caller>,
     flushing: bool,
 }
-
-/// To itself, once the mailbox is drained.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Flush;
 
 impl KvServer {
     /// A server that has not heard of anything yet.
@@ -92,6 +92,7 @@ impl KvServer {
             stats: Stats::default(),
             pending,
             proposals: Vec::new(),
+            proposed_bytes: 0,
             linearizable: ReadBatch::default(),
             leased: ReadBatch::default(),
             stale: ReadBatch::default(),
@@ -99,6 +100,7 @@ impl KvServer {
             at_barrier: BTreeMap::new(),
             at_applier: BTreeMap::new(),
             reading: 0,
+            confirming: 0,
             turns: Turns::default(),
             flushing: false,
         }
@@ -141,7 +143,10 @@ impl KvServer {
         let time_ms = self.log_clock.read(self.spec.clock.now());
         let encoded = LogCommand { time_ms, stamp, command }.encode();
         match self.pending.admit(caller, encoded.len()) {
-            Ok(id) => self.proposals.push(Proposal { id, command: encoded }),
+            Ok(id) => {
+                self.proposed_bytes += encoded.len();
+                self.proposals.push(Proposal { id, command: encoded });
+            }
             Err((caller, limit)) => self.turn_away(caller, Refusal::Busy(limit)),
         }
     }
@@ -154,36 +159,14 @@ impl KvServer {
     }
 
     /// Proposes that time passes when something in the store is due and no other command has said so.
-    fn advance(&mut self) -> bool {
+    fn advance(&mut self) {
         let now = self.log_clock.read(self.spec.clock.now());
         let due = self.next_deadline.is_some_and(|due| due <= now);
         if !self.leadership.leads || !due || self.advancing {
-            return false;
+            return;
         }
         self.advancing = true;
         self.propose(Caller::nobody(), None, Command::Advance);
-        true
-    }
-
-    fn take_read(&mut self, caller: Caller, query: Query, consistency: Consistency) {
-        if consistency != Consistency::Stale && !self.leadership.leads {
-            return caller.answer(Err(self.not_leader()));
-        }
-        let query = match self.spec.limits.admit_query(query) {
-            Ok(query) => query,
-            Err(error) => return caller.answer(Err(ServerError::Refused(error))),
-        };
-        if self.reading >= self.spec.max_pending_requests {
-            return caller.answer(Err(ServerError::Busy { limit: "max_pending_requests".into() }));
-        }
-        let batch = match consistency {
-            Consistency::Linearizable => &mut self.linearizable,
-            Consistency::Lease => &mut self.leased,
-            Consistency::Stale => &mut self.stale,
-        };
-        self.reading += 1;
-        batch.0.push(caller);
-        batch.1.push(query);
     }
 
     fn not_leader(&self) -> ServerError {
@@ -193,71 +176,51 @@ impl KvServer {
     fn flush_later(&mut self, ctx: &mut Context<Self>) {
         if !self.flushing {
             self.flushing = true;
-            ctx.notify(Flush);
+            // The other connections are read first, so that what has already arrived there goes along.
+            let turn = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(turn.map(|(), server, _| server.flush()));
         }
     }
 
+    /// Passes on what waits, as far as it is worth a round.
     fn flush(&mut self) {
         self.flushing = false;
-        if !self.proposals.is_empty() {
-            let proposals = std::mem::take(&mut self.proposals);
-            // The table numbers them one by one, and each is proposed.
-            let (first, count) = (proposals[0].id, proposals.len() as u64);
-            if self.spec.propose.tell(Propose(proposals)).is_err() {
-                self.refuse((first..first + count).map(|id| (id, Refusal::NotLeader)));
-            }
-        }
-        let linearizable = std::mem::take(&mut self.linearizable);
-        self.ask_barrier(linearizable, false);
+        self.pass_on_writes();
+        self.pass_on_reads();
         let leased = std::mem::take(&mut self.leased);
         self.ask_barrier(leased, true);
         let stale = std::mem::take(&mut self.stale);
         self.ask_applier(stale, 0);
     }
 
-    fn ask_barrier(&mut self, batch: ReadBatch, lease: bool) {
-        if batch.0.is_empty() {
-            return;
-        }
-        let id = self.next_batch();
-        if self.spec.barrier.tell(ReadBarrier { id, lease }).is_ok() {
-            self.at_barrier.insert(id, batch);
-        } else {
-            self.refuse_reads(batch.0, Refusal::NotLeader);
+    fn pass_on_writes(&mut self) {
+        let waiting = self.proposals.len();
+        if is_worth_a_round(waiting, self.proposed_bytes, self.pending.len() - waiting) {
+            self.propose_all();
         }
     }
 
-    fn ask_applier(&mut self, (callers, queries): ReadBatch, index: Index) {
-        if callers.is_empty() {
+    fn propose_all(&mut self) {
+        self.proposed_bytes = 0;
+        if self.proposals.is_empty() {
             return;
         }
-        let id = self.next_batch();
-        if self.spec.queries.tell(Queries { id, index, queries }).is_ok() {
-            self.at_applier.insert(id, callers.into_iter());
-        } else {
-            self.refuse_reads(callers, Refusal::NotLeader);
+        let proposals = std::mem::take(&mut self.proposals);
+        // The table numbers them one by one, and each is proposed.
+        let (first, count) = (proposals[0].id, proposals.len() as u64);
+        if self.spec.propose.tell(Propose(proposals)).is_err() {
+            self.refuse((first..first + count).map(|id| (id, Refusal::NotLeader)));
         }
-    }
-
-    fn next_batch(&mut self) -> u64 {
-        self.next_batch += 1;
-        READ_BATCH | self.next_batch
     }
 
     fn refuse(&mut self, refused: impl Iterator<Item = (u64, Refusal)>) {
         for (id, refusal) in refused {
             if let Some((callers, _)) = self.at_barrier.remove(&id) {
+                self.confirming -= callers.len();
                 self.refuse_reads(callers, refusal);
             } else if let Some(caller) = self.pending.refuse(id) {
                 self.turn_away(caller, refusal);
             }
-        }
-    }
-
-    fn refuse_reads(&mut self, callers: Vec<Caller>, refusal: Refusal) {
-        self.reading -= callers.len();
-        for caller in callers {
-            caller.answer(Err(self.error(refusal)));
         }
     }
 
@@ -277,9 +240,11 @@ impl KvServer {
         self.refuse(verdicts.refused.into_iter());
         for (id, index) in verdicts.reads {
             if let Some(batch) = self.at_barrier.remove(&id) {
+                self.confirming -= batch.0.len();
                 self.ask_applier(batch, index);
             }
         }
+        self.pass_on_reads();
     }
 
     fn settle(&mut self, outcomes: Vec<(LogPosition, Outcome)>) {
@@ -293,9 +258,6 @@ impl KvServer {
     }
 }
 
-/// Marks the numbers of read batches, which share a message with those of proposals.
-const READ_BATCH: u64 = 1 << 63;
-
 fn to_result(outcome: Outcome) -> Result<Answer, ServerError> {
     outcome.map(Answer::Kv).map_err(ServerError::Refused)
 }
@@ -304,11 +266,11 @@ impl Actor for KvServer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(EXPIRY_TICK, |server, ctx| {
+        ctx.run_interval(EXPIRY_TICK, |server, _| {
             server.end_waits();
-            if server.advance() {
-                server.flush_later(ctx);
-            }
+            server.advance();
+            server.propose_all();
+            server.ask_barrier_for_all();
         });
     }
 }
@@ -321,14 +283,6 @@ impl Handler<Incoming> for KvServer {
             self.take_in(ask);
         }
         self.flush_later(ctx);
-    }
-}
-
-impl Handler<Flush> for KvServer {
-    type Result = ();
-
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
-        self.flush();
     }
 }
 
@@ -347,6 +301,8 @@ impl Handler<RoleChanged> for KvServer {
         let led = self.leadership.leads;
         self.leadership = now;
         self.advancing = false;
+        self.propose_all();
+        self.ask_barrier_for_all();
         if now.leads && !led {
             self.log_clock.start_leading(self.machine_ms, self.spec.clock.now());
         }
@@ -371,6 +327,7 @@ impl Handler<Applied> for KvServer {
         }
         self.machine_ms = applied.time_ms;
         self.log_clock.observe(applied.time_ms, self.spec.clock.now());
+        self.pass_on_writes();
         self.next_deadline = applied.next_deadline;
         self.advancing = false;
         self.stats = applied.stats;
@@ -399,6 +356,8 @@ impl Handler<Answers> for KvServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::ids::Index;
+    use crate::logic::kv::command::{Change, Expect, Lifetime, Reply};
     use crate::net::Ref;
 
     /// Plays the Raft peer and the applier: notes what it is told.
@@ -514,5 +473,59 @@ mod tests {
             }
         });
         assert_eq!(answers.try_recv(), Ok(Err(ServerError::Unknown)));
+    }
+    fn puts(count: u64) -> Incoming {
+        let reply = Ref::local(|_: Vec<crate::messages::client::Response>| Ok(()));
+        let put = |id| {
+            let key = bytes::Bytes::from_static(b"k");
+            let (value, expect, lifetime) = (key.clone(), Expect::Any, Lifetime::Forever);
+            let command = Command::Change(Change::Put { key, value, expect, lifetime });
+            let body = RequestBody::Write { stamp: None, command };
+            Ask { request: Request { id, group: GroupId(1), body }, reply: reply.clone() }
+        };
+        Incoming((0..count).map(put).collect())
+    }
+
+    /// How many were proposed since it was last asked, once everybody has had their turn. No time passes.
+    async fn proposed(others: &Addr<Others>) -> usize {
+        for _ in 0..9 {
+            tokio::task::yield_now().await;
+        }
+        others.send(Proposed).await.expect("it runs").len()
+    }
+
+    #[test]
+    fn a_few_wait_until_those_under_way_are_back() {
+        run(async {
+            let others = Others::default().start();
+            let server = server(&others).start();
+            server.send(leads()).await.expect("it runs");
+            server.send(puts(2)).await.expect("it runs");
+            assert_eq!(proposed(&others).await, 2, "nothing is under way");
+            server.send(puts(1)).await.expect("it runs");
+            assert_eq!(proposed(&others).await, 0, "one against two");
+            let position = |index| LogPosition { index, term: 1 };
+            let accepted = vec![(1, position(1)), (2, position(2))];
+            server.send(Verdicts { accepted, ..Default::default() }).await.expect("it runs");
+            let outcomes = vec![(position(1), Ok(Reply::Done)), (position(2), Ok(Reply::Done))];
+            server.send(Applied { outcomes, ..applied(2, None) }).await.expect("it runs");
+            assert_eq!(proposed(&others).await, 1, "the two are back");
+            server.send(puts(1)).await.expect("it runs");
+            assert_eq!(proposed(&others).await, 1, "one against one");
+        });
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_tick_for_a_round() {
+        run(async {
+            let others = Others::default().start();
+            let server = server(&others).start();
+            server.send(leads()).await.expect("it runs");
+            server.send(puts(2)).await.expect("it runs");
+            server.send(puts(1)).await.expect("it runs");
+            server.send(puts(1)).await.expect("it runs");
+            tokio::time::sleep(2 * EXPIRY_TICK).await;
+            assert_eq!(proposed(&others).await, 4);
+        });
     }
 }

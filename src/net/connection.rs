@@ -102,8 +102,8 @@ impl Connection {
         let Stream { reader, writer, .. } = stream;
         let heard = Cell::new(Instant::now());
         let mut writer = Writer::new(writer, outbound, faults, &settings);
-        let reader =
-            Reader { reader, buffer, peer, codec: Codec::new(settings.max_frame), heard: &heard, outbound };
+        let codec = Codec::new(settings.max_frame);
+        let reader = Reader { reader, buffer, peer, codec, heard: &heard, outbound, more: false };
         let end = tokio::select! {
             biased;
             end = reader.run(&mut sink) => end,
@@ -129,6 +129,8 @@ struct Reader<'a, R> {
     codec: Codec,
     heard: &'a Cell<Instant>,
     outbound: &'a Outbound,
+    /// The last read took all it had room for, so there may be more.
+    more: bool,
 }
 
 impl<R: AsyncRead + Unpin> Reader<'_, R> {
@@ -144,8 +146,9 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                 Ok(dry) => dry,
                 Err(end) => return end,
             };
-            if any {
-                // The receivers of the batch, and our writer, come before the next read.
+            if any && (self.more || !dry) {
+                // The receivers of the batch, and our writer, come before the next read. Otherwise the next read waits
+                // anyway, and they get their turn.
                 tokio::task::yield_now().await;
             }
             if dry {
@@ -181,7 +184,10 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
         }
         // A long frame makes the buffer grow in proportion to what has arrived, whatever its header announces.
         self.buffer.reserve(READ_CHUNK.max(self.buffer.len()));
-        self.reader.read_buf(&mut self.buffer).await
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = self.reader.read_buf(&mut self.buffer).await?;
+        self.more = read == room;
+        Ok(read)
     }
 }
 

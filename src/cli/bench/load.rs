@@ -30,6 +30,8 @@ pub(super) struct Load {
     pub(super) group: GroupId,
     pub(super) timeout: Duration,
     pub(super) stateless: bool,
+    /// Without the client library.
+    pub(super) direct: bool,
     pub(super) clients: u64,
     pub(super) conns: u64,
     pub(super) threads: u64,
@@ -67,7 +69,7 @@ impl Measured {
         Self { reads: histogram(), writes: histogram(), errors: 0, first_error: None }
     }
 
-    fn count(&mut self, is_read: bool, latency: Duration, error: Option<&ClerkError>) {
+    pub(super) fn count(&mut self, is_read: bool, latency: Duration, error: Option<&ClerkError>) {
         if let Some(error) = error {
             self.errors += 1;
             self.first_error.get_or_insert_with(|| error.to_string());
@@ -95,7 +97,7 @@ pub(super) fn value(size: u32) -> Bytes {
     std::iter::repeat_with(|| fastrand::u8(..)).take(size as usize).collect()
 }
 
-fn put(load: &Load, key: &Bytes) -> Change {
+pub(super) fn put(load: &Load, key: &Bytes) -> Change {
     Change::Put {
         key: key.clone(),
         value: load.value.clone(),
@@ -121,7 +123,7 @@ pub(super) async fn fill(cluster: &Cluster, load: &Load, progress: impl Fn(u64))
 }
 
 /// How many of `n` things fall to thread `thread` of `threads`.
-fn share(n: u64, thread: u64, threads: u64) -> u64 {
+pub(super) fn share(n: u64, thread: u64, threads: u64) -> u64 {
     n / threads + u64::from(thread < n % threads)
 }
 

@@ -1,9 +1,11 @@
-//! bench: how fast is it? `load.rs` makes the load, `report.rs` says what came of it.
+//! bench: how fast is it? `load.rs` makes the load, `direct.rs` makes it without the client library, `report.rs` says
+//! what came of it.
 //!
 //! A closed loop: each client has one request under way and sends the next when the answer is there, so the latencies
 //! are those a client sees at this load, and the rate is what so many clients get. The warm-up (dialling, opening
 //! sessions) is not counted.
 
+mod direct;
 mod load;
 mod report;
 
@@ -31,6 +33,7 @@ use report::Report;
   quorate bench put --clients 256 --value-size 1024 --seconds 30
   quorate bench get --keys 1000000
   quorate bench mixed --read-percent 90 --json
+  quorate bench put --direct                    without the client library
   quorate bench put --clients 1                 latency of one client alone")]
 pub(super) struct Args {
     /// What the clients do
@@ -60,6 +63,9 @@ pub(super) struct Args {
     /// Do not write the keys first
     #[arg(long)]
     no_fill: bool,
+    /// Speak to the leader without the client library: what the cluster does, and not what routing and retries cost
+    #[arg(long)]
+    direct: bool,
     /// Threads that make the load
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
     threads: u64,
@@ -113,6 +119,7 @@ impl Args {
             group: GroupId(self.cluster.group),
             timeout: self.cluster.timeout,
             stateless: self.cluster.stateless,
+            direct: self.direct,
             clients: self.clients,
             conns,
             // A thread without a connection would have nothing to do.
@@ -146,7 +153,8 @@ impl Args {
         let threads: Vec<_> = (0..load.threads)
             .map(|thread| {
                 let (load, shared) = (load.clone(), shared.clone());
-                let work = move || load::run(&load, thread, start, &shared);
+                let run = if load.direct { direct::run } else { load::run };
+                let work = move || run(&load, thread, start, &shared);
                 std::thread::Builder::new().name(format!("bench-{thread}")).spawn(work)
             })
             .collect::<Result<_, _>>()

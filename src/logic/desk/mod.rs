@@ -1,6 +1,7 @@
 //! The core of the KV server: who waits for what, and what time the leader writes into the log.
 //!
 //! * [`pending`]: the bounded table of commands under way, from proposal to outcome.
+//! * [`pace`]: when what waits is passed on.
 //! * [`clock`]: the log clock.
 //! * [`turns`]: those who wait for their turn at a lock.
 //!
@@ -14,5 +15,6 @@
 //! except for those who said themselves how long they wait for a lock.
 
 pub mod clock;
+pub mod pace;
 pub mod pending;
 pub mod turns;
