@@ -2,7 +2,7 @@
 //!
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
 //!   `lease.rs`: lease.
-//! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
+//! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench; `sim.rs`: sim.
 //! * `up.rs`: up; `node.rs`: node; `config.rs`: config.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
 //!
@@ -27,6 +27,7 @@ mod node;
 mod output;
 mod progress;
 mod range;
+mod sim;
 mod text;
 mod up;
 
@@ -85,6 +86,7 @@ enum Command {
     Leader(admin::LeaderArgs),
     Chaos(chaos::Args),
     Bench(bench::Args),
+    Sim(sim::Args),
     Config(config::Args),
 }
 
@@ -127,6 +129,7 @@ impl Command {
             Self::Leader(args) => args.run(),
             Self::Chaos(args) => args.run(),
             Self::Bench(args) => args.run(),
+            Self::Sim(args) => args.run(),
             Self::Config(args) => args.run(),
         }
     }
@@ -148,6 +151,7 @@ impl Command {
             Self::Leader(args) => args.json(),
             Self::Chaos(args) => args.cluster.json,
             Self::Bench(args) => args.cluster.json,
+            Self::Sim(args) => args.json,
             Self::Config(args) => args.json(),
         }
     }

@@ -66,6 +66,21 @@ pub enum Told {
 }
 
 impl Ask {
+    /// The key that it is about.
+    pub fn key(&self) -> Option<Bytes> {
+        match self {
+            Ask::Get(key)
+            | Ask::Put(key, _)
+            | Ask::PutIf(key, ..)
+            | Ask::Delete(key)
+            | Ask::Append(key, _)
+            | Ask::Take(key, ..)
+            | Ask::Renew(key, _)
+            | Ask::Release(key, _) => Some(key.clone()),
+            Ask::Grant(_) => None,
+        }
+    }
+
     /// In a word, for people.
     pub fn describe(&self) -> String {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();

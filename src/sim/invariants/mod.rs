@@ -11,6 +11,7 @@
 //! | `monotonic` | commit and applied indexes only grow, one by one |
 //! | `state_hash` | replicas that have applied the same have the same state |
 //! | `exactly_once` | a command of a session takes effect once, however often it was sent |
+//! | `versions` | reads and changes of a key are linearizable: its versions tell their order |
 //! | `lease_exclusion` | a key under a lease is nobody else's as long as the lease lives |
 //!
 //! Those about replicas look at a [`Book`] in which what was just seen is noted already; those about clients at
@@ -26,9 +27,11 @@ mod monotonic;
 mod one_vote;
 mod state_hash;
 mod state_machine_safety;
+mod versions;
 
 use std::time::Duration;
 
+pub(super) use self::lease_exclusion::FASTEST_CLOCK;
 use super::book::Book;
 use super::history::Call;
 use crate::actors::tap::Seen;
@@ -81,6 +84,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(durability::Durability),
         Box::new(monotonic::Monotonic::default()),
         Box::new(state_hash::StateHashes::default()),
+        Box::new(versions::Versions::default()),
         Box::new(exactly_once::ExactlyOnce::default()),
         Box::new(lease_exclusion::LeaseExclusion::default()),
     ]
