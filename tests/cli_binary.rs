@@ -215,3 +215,52 @@ fn help_shows_examples_and_exit_codes() {
     let run = quorate(&["--version"]);
     assert_eq!(run.stdout, concat!("quorate ", env!("CARGO_PKG_VERSION"), "\n"));
 }
+
+#[test]
+fn verify_judges_the_history_of_the_page_and_finds_what_is_planted() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/history.md")).expect("the page");
+    let history: String =
+        page.lines().filter(|line| line.starts_with('{')).map(|line| format!("{line}\n")).collect();
+    assert_eq!(history.lines().count(), 6);
+    let (_dir, path) = file(&history);
+    let run = quorate(&["verify", &path]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{}", run.stdout);
+    assert_eq!(
+        run.stdout,
+        "linearizable: 6 operations on 1 keys (0 parts decided by versions, 1 by search)\n"
+    );
+
+    // The last get is told what was deleted before.
+    let stale = history.replace(r#""result":"no_key""#, r#""result":"ok","value":"v","version":1"#);
+    let (_dir, path) = file(&stale);
+    let run = quorate(&["verify", &path, "--json"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(1), ""), "{}", run.stdout);
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(answer["linearizable"], false);
+    assert_eq!(answer["violations"][0]["keys"][0], "k");
+    assert_eq!(answer["violations"][0]["operations"][0], 6, "{answer}");
+}
+
+#[test]
+fn verify_refuses_what_is_no_history_and_names_every_wrong_line() {
+    let good = r#"{"call":1,"return":2,"op":"get","key":"k","result":"no_key"}"#;
+    let (_dir, path) = file(&format!("{good}\n\n{{\"call\":1}}\n{good}\nnonsense\n"));
+    let run = quorate(&["verify", &path]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", run.stderr);
+    assert!(lines[0].contains("line 3: ") && lines[1].contains("line 5: "), "{}", run.stderr);
+    assert_eq!(quorate(&["verify", "/nowhere"]).code, Some(2));
+    let missing = quorate(&["verify", "/nowhere", "--json"]);
+    assert_eq!((missing.code, missing.stderr.as_str()), (Some(2), ""));
+    // One budget step cannot decide anything that needs a search.
+    let unknown = r#"{"call":1,"return":2,"op":"delete","key":"k","result":"ok"}"#;
+    let (_dir, path) = file(unknown);
+    let run = quorate(&["verify", "--budget", "1", &path]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    let (_dir, path) = file(&format!("{unknown}\n{unknown}\n{unknown}\n"));
+    let run = quorate(&["verify", "--budget", "1", &path]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stdout.contains("undecided after 1 steps"), "{}", run.stdout);
+}

@@ -97,3 +97,28 @@ fn a_page_shows_what_happened() {
     let text = timeline::text(&plan, &outcome);
     assert!(text.lines().count() > outcome.timeline.len());
 }
+
+/// The rules can fail: nodes acknowledge what their disks have not kept, and the power fails.
+#[test]
+fn disks_that_lie_are_found_out() {
+    let found = (0..20).find_map(|seed| {
+        simulate(async || {
+            let cluster = Cluster::start(ClusterOptions::new(seed, 3));
+            for node in cluster.nodes() {
+                cluster.machine(node).log.lie_about_syncs();
+            }
+            let client = cluster.client("client", |_| {}).await.expect("a client");
+            for round in 0..5 {
+                client.append("log", format!("1.{round};")).await.expect("a write");
+            }
+            for node in cluster.nodes() {
+                cluster.lose_power(node);
+                cluster.start_node(node);
+            }
+            cluster.run_for(Duration::from_secs(3)).await;
+            cluster.watch().violations().into_iter().next()
+        })
+    });
+    let violation = found.expect("some seed loses what was acknowledged");
+    assert_eq!(violation.rule, "durability", "{violation}");
+}

@@ -3,7 +3,7 @@
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
 //!   `lease.rs`: lease.
 //! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench; `sim.rs`: sim.
-//! * `up.rs`: up; `node.rs`: node; `config.rs`: config.
+//! * `up.rs`: up; `node.rs`: node; `config.rs`: config; `verify.rs`: verify.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
 //!
 //! What holds: results go to standard output and nothing else does. An error is one sentence with a remedy on
@@ -30,6 +30,7 @@ mod range;
 mod sim;
 mod text;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,7 @@ enum Command {
     Bench(bench::Args),
     Sim(sim::Args),
     Config(config::Args),
+    Verify(verify::Args),
 }
 
 /// Runs the binary with the arguments of the process.
@@ -131,6 +133,7 @@ impl Command {
             Self::Bench(args) => args.run(),
             Self::Sim(args) => args.run(),
             Self::Config(args) => args.run(),
+            Self::Verify(args) => args.run(),
         }
     }
 
@@ -153,6 +156,7 @@ impl Command {
             Self::Bench(args) => args.cluster.json,
             Self::Sim(args) => args.json,
             Self::Config(args) => args.json(),
+            Self::Verify(args) => args.json,
         }
     }
 }

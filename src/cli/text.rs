@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::logic::hex;
 use crate::logic::ids::GroupId;
 use crate::logic::kv::command::LeaseId;
 
@@ -59,12 +60,7 @@ pub(super) fn lease_text(lease: LeaseId) -> String {
 
 /// Reads hexadecimal bytes.
 pub(super) fn parse_hex(text: &str) -> Result<Bytes, String> {
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    });
-    match pairs.collect::<Option<Vec<u8>>>() {
+    match hex::read(text) {
         Some(bytes) => Ok(bytes.into()),
         None => Err(format!("{text:?} is not hexadecimal; write two digits for each byte, such as 00ff")),
     }
@@ -73,14 +69,6 @@ pub(super) fn parse_hex(text: &str) -> Result<Bytes, String> {
 /// A key or value of the command line: its UTF-8 bytes, or with `--hex` the bytes it spells.
 pub(super) fn parse_bytes(text: &str, hex: bool) -> Result<Bytes, String> {
     if hex { parse_hex(text) } else { Ok(Bytes::copy_from_slice(text.as_bytes())) }
-}
-
-/// Bytes as lower-case hexadecimal.
-pub(super) fn hex_text(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What an escaped text keeps as it is.
@@ -123,7 +111,7 @@ fn escape_raw(bytes: &[u8], text: &mut String) {
 pub(super) fn json_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.into(), text.into()),
-        Err(_) => object.insert(format!("{name}_hex"), hex_text(bytes).into()),
+        Err(_) => object.insert(format!("{name}_hex"), hex::write(bytes).into()),
     };
 }
 
@@ -169,7 +157,7 @@ mod tests {
     #[test]
     fn hexadecimal_is_read_as_it_is_written() {
         let bytes: Vec<u8> = (0..=255).collect();
-        assert_eq!(parse_hex(&hex_text(&bytes)), Ok(Bytes::from(bytes)));
+        assert_eq!(parse_hex(&hex::write(&bytes)), Ok(Bytes::from(bytes)));
         assert_eq!(parse_hex("FFfe"), Ok(Bytes::from_static(&[0xff, 0xfe])));
         for bad in ["f", "fg", "0x00", "+1", "é"] {
             assert!(parse_hex(bad).is_err(), "{bad}");

@@ -6,12 +6,13 @@
 //!
 //! In reading order:
 //!
-//! * [`ids`]: nodes, groups, terms, log positions.
+//! * [`ids`]: nodes, groups, terms, log positions. [`hex`]: bytes as hexadecimal text.
 //! * [`raft`]: consensus. One replica of a replicated log.
 //! * [`kv`]: the replicated store. What the entries of that log mean.
 //! * [`desk`]: who waits for which entry at the leader, and what time is written into the log.
 //! * [`clerk`]: the client. It finds the leader, repeats what got lost, and knows what a failure means.
 //! * [`restart`]: how often, and after what delay, something that failed is started again.
+//! * [`verify`]: the judge. Whether what clients were told can be the work of one store.
 //!
 //! Invariants:
 //! 1. The same inputs in the same order give the same outputs: no clock, no randomness but from a seed, no
@@ -25,7 +26,9 @@
 
 pub mod clerk;
 pub mod desk;
+pub mod hex;
 pub mod ids;
 pub mod kv;
 pub mod raft;
 pub mod restart;
+pub mod verify;

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::cluster::{Cluster, SimClient};
-use super::history::{Ask, Call, Told};
+use super::history::{Ask, Call, LOCK, Told};
 use super::watch::Watch;
 use crate::logic::clerk::ClerkError;
 use crate::logic::kv::command::{Expect, Lifetime};
+use crate::logic::verify::{self, Model};
 use crate::messages::client::Consistency;
 use crate::node::client::{Client, Lease};
 
@@ -79,9 +80,25 @@ impl Recorder {
         (calls.len() as u64, calls.iter().filter(good).count() as u64)
     }
 
-    /// All calls that have ended.
-    pub fn calls(&self) -> Vec<Call> {
-        self.0.calls.borrow().clone()
+    /// Whether the answers of all calls are linearizable: that is, whether they can be those of one store that does
+    /// one thing at a time.
+    ///
+    /// # Errors
+    /// A sentence, when they are not, or when that could not be decided.
+    pub fn judge(&self) -> Result<(), String> {
+        let operations: Vec<_> = self.0.calls.borrow().iter().filter_map(Call::operation).collect();
+        let report = verify::check(Model::Versioned, operations.clone(), verify::DEFAULT_BUDGET)?;
+        if let Some(violation) = report.violations.first() {
+            let concerned = violation.operations.iter().take(4).filter_map(|number| {
+                let place = usize::try_from(*number).ok()?.checked_sub(1)?;
+                operations.get(place).map(|operation| format!("; {operation}"))
+            });
+            return Err(format!("{}{}", violation.why, concerned.collect::<String>()));
+        }
+        match report.undecided.first() {
+            Some(keys) => Err(format!("the judge could not decide about {keys:?}")),
+            None => Ok(()),
+        }
     }
 
     fn event(&self) -> u64 {
@@ -225,7 +242,7 @@ impl Customer {
         let grant = async { grant.await.map(|Lease { id, ttl }| Told::Lease(id, ttl.as_millis() as u64)) };
         let told = self.recorder.call(self.number, Ask::Grant(ttl.as_millis() as u64), grant).await;
         let Ok(Told::Lease(id, _)) = told else { return };
-        let (key, value) = (Bytes::from_static(b"lock"), self.value());
+        let (key, value) = (LOCK, self.value());
         let take = self.client.put_with(key.clone(), value.clone(), Expect::Absent, Lifetime::Lease(id));
         let take = async { take.await.map(Told::Version) };
         if self.recorder.call(self.number, Ask::Take(key.clone(), value, id), take).await.is_err() {

@@ -5,9 +5,21 @@ use quorate::logic::ids::{Index, LogPosition};
 use quorate::logic::raft::entry::{Entry, HardState, Payload, SnapshotMeta};
 use quorate::logic::raft::{Input, Persist, StoreChunk};
 
-/// A snapshot is cut into so many chunks.
-pub const CHUNKS: u32 = 4;
-const CHUNK_BYTES: usize = 4;
+/// The state machine of a node.
+pub trait State: Clone + Default {
+    /// A snapshot travels in pieces of so many bytes.
+    const CHUNK_BYTES: usize;
+    /// Applies the next entry.
+    fn apply(&mut self, entry: &Entry);
+    /// The last index applied.
+    fn applied(&self) -> Index;
+    /// Equal for equal states.
+    fn digest(&self) -> u64;
+    /// The whole state, as a snapshot holds it.
+    fn bytes(&self) -> Vec<u8>;
+    /// Reads what [`State::bytes`] wrote.
+    fn from_bytes(bytes: &[u8]) -> Self;
+}
 
 /// A state machine whose state is a digest of all that it has applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +28,10 @@ pub struct Machine {
     pub digest: u64,
 }
 
-impl Machine {
-    pub fn apply(&mut self, entry: &Entry) {
+impl State for Machine {
+    const CHUNK_BYTES: usize = 4;
+
+    fn apply(&mut self, entry: &Entry) {
         assert_eq!(entry.index, self.applied + 1, "entries are applied one by one");
         self.applied = entry.index;
         let mut mix = |byte: u8| self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -28,31 +42,49 @@ impl Machine {
             Payload::Membership(membership) => membership.to_bytes().into_iter().for_each(mix),
         }
     }
+
+    fn applied(&self) -> Index {
+        self.applied
+    }
+
+    fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        [self.applied.to_le_bytes(), self.digest.to_le_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let (applied, digest) = bytes.split_at(8);
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        Machine { applied: number(applied), digest: number(digest) }
+    }
 }
 
 /// Something to be written, in order.
-pub enum Write {
+pub enum Write<S> {
     Persist(Persist),
     Chunk(StoreChunk),
-    Snapshot(SnapshotMeta, Machine),
+    Snapshot(SnapshotMeta, S),
     Compact(LogPosition),
 }
 
 /// The disk of a node.
 #[derive(Default)]
-pub struct Disk {
+pub struct Disk<S> {
     pub hard_state: HardState,
-    pub snapshot: Option<(SnapshotMeta, Machine)>,
+    pub snapshot: Option<(SnapshotMeta, S)>,
     pub entries: Vec<Entry>,
     /// A snapshot on its way in: number of the transfer and the bytes so far.
     pub incoming: Option<(u64, Vec<u8>)>,
     /// The last snapshot that came in completely.
-    pub received: Option<(SnapshotMeta, Machine)>,
+    pub received: Option<(SnapshotMeta, S)>,
 }
 
-impl Disk {
+impl<S: State> Disk<S> {
     /// Carries out a write and says what the replica is to be told.
-    pub fn write(&mut self, write: Write) -> Option<Input> {
+    pub fn write(&mut self, write: Write<S>) -> Option<Input> {
         match write {
             Write::Persist(persist) => Some(self.persist(persist)),
             Write::Chunk(chunk) => Some(self.store_chunk(chunk)),
@@ -89,7 +121,7 @@ impl Disk {
         }
         if let Some(first) = persist.entries.first() {
             let first = first.index;
-            self.entries.retain(|entry| entry.index < first);
+            self.entries.truncate(self.entries.partition_point(|entry| entry.index < first));
             let last = self.last_index();
             assert!(first <= last + 1, "a gap between {last} and {first} in the stored log");
             self.entries.extend(persist.entries);
@@ -109,25 +141,24 @@ impl Disk {
         }
         let Some((current, bytes)) = &mut self.incoming else { return Input::SnapshotFailed { transfer } };
         assert_eq!(*current, transfer, "chunks of two transfers are mixed");
-        assert_eq!(bytes.len(), number as usize * CHUNK_BYTES, "chunks come one by one");
+        assert_eq!(bytes.len(), number as usize * S::CHUNK_BYTES, "chunks come one by one");
         bytes.extend_from_slice(&data);
         if last {
-            let (applied, digest) = bytes.split_at(8);
-            let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-            let machine = Machine { applied: number(applied), digest: number(digest) };
-            assert_eq!(machine.applied, meta.last.index, "the snapshot is not what its description says");
+            let machine = S::from_bytes(bytes);
+            assert_eq!(machine.applied(), meta.last.index, "the snapshot is not what its description says");
             self.received = Some((meta, machine));
         }
         Input::ChunkStored { transfer, number }
     }
 
-    /// A chunk of the newest snapshot, if that is the one asked for.
-    pub fn read_chunk(&self, snapshot: LogPosition, number: u32) -> Option<(SnapshotMeta, Bytes)> {
+    /// A chunk of the newest snapshot, if that is the one asked for, and whether it is the last.
+    pub fn read_chunk(&self, snapshot: LogPosition, number: u32) -> Option<(SnapshotMeta, Bytes, bool)> {
         let (meta, machine) = self.snapshot.as_ref().filter(|(meta, _)| meta.last == snapshot)?;
-        let mut bytes = machine.applied.to_le_bytes().to_vec();
-        bytes.extend(machine.digest.to_le_bytes());
-        let start = number as usize * CHUNK_BYTES;
-        Some((meta.clone(), Bytes::copy_from_slice(bytes.get(start..start + CHUNK_BYTES)?)))
+        let bytes = machine.bytes();
+        let start = number as usize * S::CHUNK_BYTES;
+        let end = bytes.len().min(start + S::CHUNK_BYTES);
+        let data = bytes.get(start..end).filter(|data| !data.is_empty())?;
+        Some((meta.clone(), Bytes::copy_from_slice(data), end == bytes.len()))
     }
 
     /// Whether the entry at `position` is here, itself or in a snapshot.

@@ -14,17 +14,17 @@ use quorate::logic::raft::membership::Membership;
 use quorate::logic::raft::message::Envelope;
 use quorate::logic::raft::{Config, Input, Output, Raft, Restored, Role};
 
-pub use disk::{CHUNKS, Disk, Machine, Write};
+pub use disk::{Disk, Machine, State, Write};
 pub use oracle::Oracle;
 
 /// One node: what dies with the process, and what does not.
-pub struct Node {
+pub struct Node<S = Machine> {
     pub config: Config,
     pub raft: Option<Raft>,
-    pub machine: Machine,
+    pub machine: S,
     /// Asked for, not on the disk yet.
-    pub writing: VecDeque<Write>,
-    pub disk: Disk,
+    pub writing: VecDeque<Write<S>>,
+    pub disk: Disk<S>,
     /// How often it was started.
     pub life: u32,
     /// Time that it has not been told of.
@@ -33,8 +33,8 @@ pub struct Node {
 }
 
 /// The group.
-pub struct Cluster {
-    pub nodes: BTreeMap<NodeId, Node>,
+pub struct Cluster<S = Machine> {
+    pub nodes: BTreeMap<NodeId, Node<S>>,
     /// On their way, oldest first.
     pub network: VecDeque<Envelope>,
     pub oracle: Oracle,
@@ -42,7 +42,7 @@ pub struct Cluster {
     next_request: u64,
 }
 
-impl Cluster {
+impl<S: State> Cluster<S> {
     /// Starts a node for each id of `nodes`. Those in `bootstrap` know of it, the others wait to be added.
     pub fn new(
         nodes: impl IntoIterator<Item = u64>,
@@ -62,7 +62,7 @@ impl Cluster {
             let node = Node {
                 config,
                 raft: None,
-                machine: Machine::default(),
+                machine: S::default(),
                 writing: VecDeque::new(),
                 disk: Disk::default(),
                 life: 0,
@@ -75,11 +75,11 @@ impl Cluster {
         cluster
     }
 
-    pub fn node(&self, id: NodeId) -> &Node {
+    pub fn node(&self, id: NodeId) -> &Node<S> {
         &self.nodes[&id]
     }
 
-    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node<S> {
         self.nodes.get_mut(&id).expect("the node exists")
     }
 
@@ -129,12 +129,12 @@ impl Cluster {
             let (snapshot, machine) =
                 node.disk.received.clone().expect("a received snapshot is to be loaded");
             assert_eq!(snapshot, meta, "another snapshot is to be loaded than was received");
-            self.oracle.snapshot_loaded(&snapshot, &machine);
+            self.oracle.snapshot_loaded(&snapshot, machine.digest());
             node.machine = machine;
         }
         for entry in &output.committed {
             node.machine.apply(entry);
-            self.oracle.applied(entry, &node.machine);
+            self.oracle.applied(entry, node.machine.digest());
         }
         for (read, index) in &output.reads {
             self.oracle.read_answered(*read, *index);
@@ -144,9 +144,8 @@ impl Cluster {
         }
         for wanted in output.snapshot_wanted {
             let answer = match node.disk.read_chunk(wanted.snapshot, wanted.number) {
-                Some((meta, data)) => {
-                    let (to, number) = (wanted.to, wanted.number);
-                    Input::ChunkRead { to, meta, number, last: number + 1 == CHUNKS, data }
+                Some((meta, data, last)) => {
+                    Input::ChunkRead { to: wanted.to, meta, number: wanted.number, last, data }
                 }
                 None => Input::ChunkUnavailable { to: wanted.to, snapshot: wanted.snapshot },
             };
@@ -197,10 +196,16 @@ impl Cluster {
 
     /// Begins to write a snapshot of what the node has applied.
     pub fn take_snapshot(&mut self, id: NodeId) -> Option<LogPosition> {
+        let machine = self.node(id).machine.clone();
+        self.write_snapshot(id, machine)
+    }
+
+    /// Begins to write a snapshot of this state, which the node had when it had applied so much.
+    pub fn write_snapshot(&mut self, id: NodeId, machine: S) -> Option<LogPosition> {
         let node = self.nodes.get_mut(&id).expect("the node exists");
-        let meta: SnapshotMeta = node.raft.as_ref()?.snapshot_meta(node.machine.applied)?;
+        let meta: SnapshotMeta = node.raft.as_ref()?.snapshot_meta(machine.applied())?;
         let position = meta.last;
-        node.writing.push_back(Write::Snapshot(meta, node.machine.clone()));
+        node.writing.push_back(Write::Snapshot(meta, machine));
         Some(position)
     }
 
@@ -209,7 +214,7 @@ impl Cluster {
         let node = self.node_mut(id);
         node.raft = None;
         node.writing.clear();
-        node.machine = Machine::default();
+        node.machine = S::default();
     }
 
     /// The process starts again.
@@ -226,7 +231,7 @@ impl Cluster {
         let led = node.raft.as_ref().is_some_and(|raft| raft.role() == Role::Leader);
         node.raft = None;
         while self.persist_one(id) {}
-        let applied = self.node(id).machine.applied;
+        let applied = self.node(id).machine.applied();
         self.start(id, applied);
         if led {
             self.step(id, Input::Campaign);

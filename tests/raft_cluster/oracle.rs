@@ -7,7 +7,7 @@ use quorate::logic::raft::entry::{Entry, Payload, SnapshotMeta};
 use quorate::logic::raft::message::{AppendOutcome, Envelope, Message};
 use quorate::logic::raft::{Persist, Raft, Role, RoleChange};
 
-use super::disk::{Disk, Machine};
+use super::disk::{Disk, State};
 
 /// What is known to have happened.
 #[derive(Default)]
@@ -58,7 +58,7 @@ impl Oracle {
     }
 
     /// Nothing that promises durability leaves before the disk has it.
-    pub fn promise_made(&self, raft: &Raft, disk: &Disk, envelope: &Envelope) {
+    pub fn promise_made<S: State>(&self, raft: &Raft, disk: &Disk<S>, envelope: &Envelope) {
         let Envelope { term, to, from, body, .. } = envelope;
         let voted_for = |candidate| {
             let stored = disk.hard_state;
@@ -90,24 +90,24 @@ impl Oracle {
     }
 
     /// State machine safety.
-    pub fn applied(&mut self, entry: &Entry, machine: &Machine) {
+    pub fn applied(&mut self, entry: &Entry, digest: u64) {
         let at = entry.index as usize - 1;
         assert!(at <= self.applied.len(), "entry {} is applied before all earlier ones", entry.position());
         if at == self.applied.len() {
-            self.applied.push((entry.term, machine.digest));
+            self.applied.push((entry.term, digest));
         }
         assert_eq!(
             self.applied[at],
-            (entry.term, machine.digest),
+            (entry.term, digest),
             "two different entries are applied at index {}",
             entry.index
         );
     }
 
     /// A snapshot holds the same state as applying would have given.
-    pub fn snapshot_loaded(&self, meta: &SnapshotMeta, machine: &Machine) {
+    pub fn snapshot_loaded(&self, meta: &SnapshotMeta, digest: u64) {
         let known = self.applied.get(meta.last.index as usize - 1);
-        assert_eq!(known, Some(&(meta.last.term, machine.digest)), "the snapshot {} is wrong", meta.last);
+        assert_eq!(known, Some(&(meta.last.term, digest)), "the snapshot {} is wrong", meta.last);
     }
 
     pub fn committed(&self) -> Index {
