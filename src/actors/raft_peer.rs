@@ -1,8 +1,9 @@
 //! The Raft peer of a group: feeds the core, and does what it says in the order in which it says it.
-//! `snapshotting` is what it does about snapshots, `observing` what it says of itself.
+//! `snapshotting` is what it does about snapshots, `observing` what it says of itself, `timing` how it tells the time.
 
 mod observing;
 mod snapshotting;
+mod timing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,9 +25,6 @@ use crate::messages::group::{
 };
 use crate::net::Ref;
 use crate::storage::{Batch, StorageError, WalHandle};
-
-/// How often the core is told the time when nothing else happens.
-const TICK: Duration = Duration::from_millis(10);
 
 /// How often the log is asked whether it wants a snapshot of this group.
 const HEAVY_TICK: Duration = Duration::from_secs(1);
@@ -90,6 +88,8 @@ pub struct RaftPeer {
     core: Raft,
     told: Duration,
     flushing: bool,
+    /// When the core is told the time next, by the node's clock.
+    timer: Option<(Duration, SpawnHandle)>,
     /// What the KV server is to be told of.
     untold: Option<Leadership>,
     last_accepted: Index,
@@ -127,6 +127,7 @@ impl RaftPeer {
             core,
             told,
             flushing: false,
+            timer: None,
             untold: None,
             last_accepted: 0,
             schedule,
@@ -148,14 +149,8 @@ impl RaftPeer {
         self.core.step(input);
     }
 
-    fn tick(&mut self) {
-        let now = self.spec.clock.now();
-        self.core.step(Input::Tick { elapsed: now.saturating_sub(self.told) });
-        self.told = now;
-    }
-
     /// Tells the core the time, and performs what it wants done by now.
-    fn flush(&mut self) {
+    fn flush(&mut self, ctx: &mut Context<Self>) {
         self.flushing = false;
         self.tick();
         let output = self.core.ready();
@@ -163,6 +158,7 @@ impl RaftPeer {
         self.spec.tap.show(self.spec.group, || Seen::Output { commit, output: &output });
         self.perform(output);
         self.consider_snapshot();
+        self.set_timer(ctx);
     }
 
     /// Performs the fields of an output in their order.
@@ -311,9 +307,9 @@ impl Actor for RaftPeer {
         // A core that was told to campaign need not wait for the first tick.
         self.flushing = true;
         ctx.notify(Flush);
-        ctx.run_interval(TICK, |peer, _| peer.flush());
-        ctx.run_interval(HEAVY_TICK, |peer, _| {
+        ctx.run_interval(HEAVY_TICK, |peer, ctx| {
             peer.heavy = peer.spec.wal.heavy_groups().contains(&peer.spec.group);
+            peer.flush(ctx);
         });
     }
 }
@@ -321,8 +317,8 @@ impl Actor for RaftPeer {
 impl Handler<Flush> for RaftPeer {
     type Result = ();
 
-    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
-        self.flush();
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
+        self.flush(ctx);
     }
 }
 

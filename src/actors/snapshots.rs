@@ -78,9 +78,11 @@ impl SnapshotDesk {
             return unavailable;
         };
         match self.read_chunk(&mark, wanted.number) {
-            Ok((data, last)) => {
+            Ok(Some((data, last))) => {
                 Input::ChunkRead { to: wanted.to, meta: mark.meta, number: wanted.number, last, data }
             }
+            // It was asked for before it was known how many there are.
+            Ok(None) => unavailable,
             Err(error) => {
                 tracing::error!(snapshot = mark.name, %error, "a chunk cannot be sent");
                 unavailable
@@ -88,13 +90,21 @@ impl SnapshotDesk {
         }
     }
 
-    fn read_chunk(&self, mark: &SnapshotMark, number: u32) -> Result<(bytes::Bytes, bool), StorageError> {
+    /// The chunk, and whether it is the last; `None` behind that.
+    fn read_chunk(
+        &self,
+        mark: &SnapshotMark,
+        number: u32,
+    ) -> Result<Option<(bytes::Bytes, bool)>, StorageError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.outgoing.as_ref().is_none_or(|(opened, _)| opened != mark) {
             open.outgoing = Some((mark.clone(), self.store.read(mark)?));
         }
         let (_, reader) = open.outgoing.as_ref().expect("it was opened just now");
-        Ok((reader.stored_chunk(number)?, number + 1 >= reader.chunk_count()))
+        if number >= reader.chunk_count() {
+            return Ok(None);
+        }
+        Ok(Some((reader.stored_chunk(number)?, number + 1 == reader.chunk_count())))
     }
 
     /// Stores a chunk of a snapshot of the leader's.
@@ -210,9 +220,51 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use actix::{Actor, Context, Handler};
+
     use super::*;
+    use crate::actors::supervision::Slot;
+    use crate::logic::ids::{GroupId, LogPosition, NodeId};
+    use crate::logic::raft::entry::SnapshotMeta;
+    use crate::logic::raft::membership::Membership;
+    use crate::storage::SimDisk;
 
     const NOW: Duration = Duration::from_secs(100);
+
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<ChunkRead> for Nobody {
+        type Result = ();
+        fn handle(&mut self, _: ChunkRead, _: &mut Self::Context) {}
+    }
+
+    impl Handler<ChunkStored> for Nobody {
+        type Result = ();
+        fn handle(&mut self, _: ChunkStored, _: &mut Self::Context) {}
+    }
+
+    /// The core does not know how many chunks there are before it was given the last one.
+    #[test]
+    fn a_chunk_behind_the_last_is_unavailable() {
+        let store = SnapshotStore::open(Arc::new(SimDisk::new(1)), None).expect("an empty disk");
+        let last = LogPosition { index: 5, term: 1 };
+        let membership = Membership::of_voters([NodeId(1)]);
+        let meta = SnapshotMeta { group: GroupId(1), last, membership };
+        let mut writer = store.create(meta).expect("there is room");
+        writer.push(b"the only chunk").expect("there is room");
+        let mark = writer.finish().expect("there is room");
+        let nobody = Slot::<Nobody>::new("nobody");
+        let thread = Background::queue(|_| {});
+        let desk = SnapshotDesk::new(store, thread, nobody.port(), nobody.port());
+        let read =
+            |number| desk.read_now(ChunkWanted { to: NodeId(2), snapshot: last, number }, Some(mark.clone()));
+        assert!(matches!(read(0), Input::ChunkRead { number: 0, last: true, .. }));
+        assert!(matches!(read(1), Input::ChunkUnavailable { .. }));
+    }
 
     #[test]
     fn as_much_log_as_state_but_not_more_than_memory_takes() {

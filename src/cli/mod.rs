@@ -2,7 +2,7 @@
 //!
 //! * `kv.rs`: put, get, append, cas, del; `range.rs`: range; `batch.rs`: batch, and the format of its changes;
 //!   `lease.rs`: lease; `lock.rs`: lock.
-//! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench.
+//! * `admin.rs`: status, tree, leader; `chaos.rs`: chaos; `bench/`: bench; `sim.rs`: sim.
 //! * `mr/`: mr, with a tour of its own.
 //! * `up.rs`: up; `node.rs`: node; `config.rs`: config; `verify.rs`: verify.
 //! * What they share: `cluster.rs` (finding the cluster and asking it), `output.rs`, `progress.rs`, `text.rs`.
@@ -30,6 +30,7 @@ mod node;
 mod output;
 mod progress;
 mod range;
+mod sim;
 mod text;
 mod up;
 mod verify;
@@ -93,6 +94,7 @@ enum Command {
     Leader(admin::LeaderArgs),
     Chaos(chaos::Args),
     Bench(bench::Args),
+    Sim(sim::Args),
     Config(config::Args),
     Mr(mr::Args),
     Verify(verify::Args),
@@ -152,6 +154,7 @@ impl Command {
             Self::Leader(args) => args.run(),
             Self::Chaos(args) => args.run(),
             Self::Bench(args) => args.run(),
+            Self::Sim(args) => args.run(),
             Self::Config(args) => args.run(),
             Self::Mr(args) => args.run(),
             Self::Verify(args) => args.run(),
@@ -176,6 +179,7 @@ impl Command {
             Self::Leader(args) => args.json(),
             Self::Chaos(args) => args.cluster.json,
             Self::Bench(args) => args.cluster.json,
+            Self::Sim(args) => args.json,
             Self::Config(args) => args.json(),
             Self::Mr(args) => args.json(),
             Self::Verify(args) => args.json,

@@ -1,26 +1,28 @@
-//! A simulated cluster: nodes of the product on machines that fail when they are told to.
+//! A simulated cluster: nodes of the product on machines that fail when they are told to. `wires` is what can be done to
+//! its network, `clients` who uses it.
+
+mod clients;
+mod wires;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+pub use self::clients::SimClient;
 use super::host::Host;
 use super::machine::Machine;
 use super::trace::{Kind, Who};
 use super::watch::Watch;
 use crate::actors::supervision::Registry;
-use crate::logic::clerk::ClerkError;
 use crate::logic::ids::NodeId;
 use crate::logic::raft::Role;
 use crate::net::faults::LinkFaults;
 use crate::net::memory::MemoryNetwork;
 use crate::node::assembly::Node;
-use crate::node::client::{Client, ClientOptions};
 use crate::node::config::{ClusterNode, Config};
 use crate::node::exit::Failure;
 
@@ -206,6 +208,7 @@ impl Cluster {
         let process = self.place(node).process.borrow_mut().take();
         if let Some(process) = process {
             process.host.power_off();
+            self.shared.watch.note(Who::Node(node), Kind::End, || "is down".to_owned());
         }
         self.shared.watch.down(node);
     }
@@ -290,97 +293,6 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-}
-
-/// The network.
-impl Cluster {
-    /// Parts the nodes of one side from those of the other (or joins them), in both directions.
-    pub fn partition(&self, one: &[NodeId], other: &[NodeId], cut: bool) {
-        let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>();
-        let (one, other) = (names(one), names(other));
-        for a in &one {
-            for b in other.iter().filter(|b| *b != a) {
-                self.shared.network.partition(&[a], &[b], cut);
-            }
-        }
-    }
-
-    /// Cuts a node off from all other nodes, or joins it again. Clients still reach it.
-    pub fn isolate(&self, node: NodeId, cut: bool) {
-        self.partition(&[node], &self.nodes(), cut);
-    }
-
-    /// Holds back everything from one node to another, or lets it through again.
-    pub fn cut(&self, from: NodeId, to: NodeId, cut: bool) {
-        let (from, to) = (from.to_string(), to.to_string());
-        match cut {
-            true => self.shared.network.cut(&from, &to),
-            false => self.shared.network.heal(&from, &to),
-        }
-    }
-
-    /// Delays everything from one node to another.
-    pub fn delay(&self, from: NodeId, to: NodeId, delay: RangeInclusive<Duration>) {
-        self.shared.network.set_delay(&from.to_string(), &to.to_string(), delay);
-    }
-
-    /// Takes all cuts, delays and packet faults between nodes away.
-    pub fn heal_network(&self) {
-        let nodes = self.nodes();
-        for from in &nodes {
-            for to in nodes.iter().filter(|to| *to != from) {
-                self.cut(*from, *to, false);
-                self.delay(*from, *to, Duration::ZERO..=Duration::ZERO);
-                if let Some(faults) = self.link_faults(*from, *to) {
-                    faults.heal();
-                }
-            }
-        }
-    }
-}
-
-/// Clients.
-impl Cluster {
-    /// A client on a host of its own. `adjust` changes its options; it knows all nodes unless that says otherwise.
-    ///
-    /// # Errors
-    /// As [`Client::local`].
-    pub async fn client(
-        &self,
-        host: &str,
-        adjust: impl FnOnce(&mut ClientOptions),
-    ) -> Result<SimClient, ClerkError> {
-        let mut options = ClientOptions::new(self.nodes().into_iter().map(address));
-        options.transport = self.shared.network.host(host);
-        options.seed = Some(self.random());
-        options.identity = Some(self.random());
-        options.attempt_timeout = Duration::from_millis(400);
-        adjust(&mut options);
-        let home = Host::new();
-        let started = home.spawn(Client::local(options)).await;
-        let client = started.map_err(|error| ClerkError::Unavailable(error.to_string()))??;
-        Ok(SimClient { client, home })
-    }
-}
-
-/// A client and the host that it lives on; without the host it answers nothing any more.
-pub struct SimClient {
-    client: Client,
-    home: Host,
-}
-
-impl std::ops::Deref for SimClient {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Drop for SimClient {
-    fn drop(&mut self) {
-        self.home.power_off();
     }
 }
 

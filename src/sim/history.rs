@@ -5,8 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::logic::clerk::ClerkError;
-use crate::logic::kv::command::{LeaseId, Version};
+use crate::logic::kv::command::{Change, Changed, Expect, LeaseId, Lifetime, Reply, Version};
+use crate::logic::verify::{Action, Answer, Operation};
 use crate::node::client::Versioned;
+
+/// The key that clients take under leases.
+pub(super) const LOCK: Bytes = Bytes::from_static(b"lock");
 
 /// A call that has ended.
 #[derive(Clone, Debug)]
@@ -65,7 +69,54 @@ pub enum Told {
     Done,
 }
 
+impl Call {
+    /// As an operation to be judged; `None`: the judge does not know of leases. Time is the order of events.
+    pub fn operation(&self) -> Option<Operation> {
+        let change = |change| Some(Action::Change(change));
+        let put = |key: &Bytes, value: &Bytes, expect| {
+            let (key, value) = (key.clone(), value.clone());
+            change(Change::Put { key, value, expect, lifetime: Lifetime::Forever })
+        };
+        let action = match &self.ask {
+            Ask::Get(key) if *key != LOCK => Some(Action::Get { key: key.clone() }),
+            Ask::Put(key, value) => put(key, value, Expect::Any),
+            Ask::PutIf(key, value, version) => put(key, value, Expect::Version(*version)),
+            Ask::Delete(key) => change(Change::Delete { key: key.clone(), expect: Expect::Any }),
+            Ask::Append(key, value) => {
+                change(Change::Append { key: key.clone(), value: value.clone(), expect: Expect::Any })
+            }
+            _ => None,
+        }?;
+        let reply = match self.told.clone() {
+            Ok(Told::Version(version)) => Ok(Reply::Changed(Changed::Version(version))),
+            Ok(Told::Value(Some(Versioned { value, version }))) => Ok(Reply::Value { value, version }),
+            Ok(Told::Value(None)) => Err(ClerkError::NotFound),
+            Ok(Told::Deleted(existed)) => Ok(Reply::Changed(Changed::Deleted { existed })),
+            Ok(Told::Lease(..) | Told::Done) => Ok(Reply::Done),
+            Err(error) => Err(error),
+        };
+        let answer = Answer::of(&action, &reply);
+        let client = u64::from(self.client);
+        Some(Operation { client, call: self.before, returned: self.after, action, answer })
+    }
+}
+
 impl Ask {
+    /// The key that it is about.
+    pub fn key(&self) -> Option<Bytes> {
+        match self {
+            Ask::Get(key)
+            | Ask::Put(key, _)
+            | Ask::PutIf(key, ..)
+            | Ask::Delete(key)
+            | Ask::Append(key, _)
+            | Ask::Take(key, ..)
+            | Ask::Renew(key, _)
+            | Ask::Release(key, _) => Some(key.clone()),
+            Ask::Grant(_) => None,
+        }
+    }
+
     /// In a word, for people.
     pub fn describe(&self) -> String {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();

@@ -30,6 +30,8 @@
 //! * [`cluster`]: [`Cluster`], the cluster and everything that can be done to it.
 //! * [`watch`]: what happens, hashed and checked. [`book`]: what is known of every replica. [`invariants`]: the rules.
 //!   [`trace`]: the hash, and lines for people. [`history`]: calls of clients.
+//! * [`faults`], `nemesis`: what goes wrong. [`workload`]: what clients do. [`panics`]: which panics were not wanted.
+//! * [`run`]: all of that in one run from a [`Plan`]. [`timeline`]: what happened, for people.
 //!
 //! Invariants:
 //! 1. The same seed gives the same run: the same hash, in one process and across processes.
@@ -42,18 +44,27 @@
 pub mod book;
 pub mod cluster;
 pub mod disk;
+pub mod faults;
 pub mod history;
 pub mod host;
 pub mod invariants;
 pub mod machine;
+mod nemesis;
+pub mod panics;
+mod run;
+pub mod timeline;
 pub mod trace;
 pub mod watch;
+pub mod workload;
 
 use std::future::Future;
 
 use tokio::task::LocalSet;
 
 pub use cluster::{Cluster, ClusterOptions, SimClient};
+pub use faults::{Fault, Faults};
+pub use nemesis::Nemesis;
+pub use run::{Outcome, Plan, run};
 pub use watch::{Violation, Watch};
 
 /// Runs a scenario in virtual time: whenever nothing can run, the clock leaps to the next timer. Returns what the

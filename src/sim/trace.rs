@@ -137,8 +137,10 @@ pub enum Kind {
     End,
     /// A replica becomes leader.
     Leads,
-    /// Another role.
-    Role,
+    /// A replica stands for election, or asks whether it would be elected.
+    Stands,
+    /// A replica follows, be it nobody.
+    Follows,
     /// A state was loaded from a snapshot.
     Snapshot,
     /// A call that ended well.
@@ -152,10 +154,11 @@ pub enum Kind {
 impl Kind {
     pub(super) fn of(seen: &Seen<'_>) -> Kind {
         match seen {
-            Seen::Output { output, .. } if output.role.is_some_and(|role| role.role == Role::Leader) => {
-                Kind::Leads
-            }
-            Seen::Output { .. } => Kind::Role,
+            Seen::Output { output, .. } => match output.role.map(|change| change.role) {
+                Some(Role::Leader) => Kind::Leads,
+                Some(Role::Candidate | Role::PreCandidate) => Kind::Stands,
+                Some(Role::Follower) | None => Kind::Follows,
+            },
             Seen::Loaded { .. } => Kind::Snapshot,
             _ => Kind::Start,
         }
@@ -169,7 +172,8 @@ impl Kind {
             Kind::Start => "start",
             Kind::End => "end",
             Kind::Leads => "leads",
-            Kind::Role => "role",
+            Kind::Stands => "stands",
+            Kind::Follows => "follows",
             Kind::Snapshot => "snapshot",
             Kind::Call => "call",
             Kind::FailedCall => "failed",

@@ -36,6 +36,7 @@ struct State {
     fail_write_in: Option<u32>,
     longest_sync: Duration,
     latency: Duration,
+    lies: bool,
 }
 
 impl SimDisk {
@@ -58,6 +59,7 @@ impl SimDisk {
                 fail_write_in: None,
                 longest_sync: Duration::ZERO,
                 latency: Duration::ZERO,
+                lies: false,
             }),
         }
     }
@@ -134,6 +136,11 @@ impl SimDisk {
         let state = self.state();
         let length = |id: &u64| state.files.get(id).map_or(0, |file| file.cache.len() as u64);
         state.names.iter().map(|(name, id)| (name.clone(), length(id))).collect()
+    }
+
+    /// From now on syncs succeed and do nothing: a disk that must not be trusted, to see that this is noticed.
+    pub fn lie_about_syncs(&self) {
+        self.state().lies = true;
     }
 
     /// Flips one bit of what the device holds.
@@ -322,6 +329,9 @@ impl Disk for SimDisk {
             file.keep_some(&mut state.rng);
             file.diverged = true;
             return Err(io::Error::other("simulated sync error"));
+        }
+        if state.lies {
+            return Ok(());
         }
         for range in std::mem::take(&mut file.dirty) {
             file.persist(range);

@@ -319,11 +319,14 @@ impl Writer {
         }
         self.work.batches.clear();
         self.work.bytes = 0;
-        for (done, cost) in std::mem::take(&mut self.work.done) {
+        let mut waiting = std::mem::take(&mut self.work.done);
+        for (done, cost) in waiting.drain(..) {
             self.shared.pending.fetch_sub(cost, Ordering::Relaxed);
             let result = result.clone();
             self.complete(move || done(result));
         }
+        // It goes back with its memory.
+        self.work.done = waiting;
         match result {
             Err(error) if error.is_fatal() => Err(error),
             _ => Ok(()),

@@ -9,8 +9,8 @@ use super::Invariant;
 use crate::logic::kv::command::LeaseId;
 use crate::sim::history::{Ask, Call, Told};
 
-/// Clocks of nodes, by which leases end, may run faster than time by this factor at most.
-pub const FASTEST_CLOCK: f64 = 1.25;
+/// Clocks of nodes, by which leases end, may run faster than time by this factor at most where leases are taken.
+pub(in crate::sim) const FASTEST_CLOCK: f64 = 1.05;
 
 /// A lease that was granted or renewed by a call lives for its time from when the call began: log time is behind that
 /// at most by how much faster the leader's clock runs.

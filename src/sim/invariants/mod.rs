@@ -13,6 +13,9 @@
 //! | `exactly_once` | a command of a session takes effect once, however often it was sent |
 //! | `lease_exclusion` | a key under a lease is nobody else's as long as the lease lives |
 //!
+//! Whether the answers that clients got are linearizable is judged when a run has ended
+//! ([`verify`](crate::logic::verify)).
+//!
 //! Those about replicas look at a [`Book`] in which what was just seen is noted already; those about clients at
 //! finished [`Call`]s. A rule that is broken says so in one sentence.
 
@@ -26,9 +29,12 @@ mod monotonic;
 mod one_vote;
 mod state_hash;
 mod state_machine_safety;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
+pub(super) use self::lease_exclusion::FASTEST_CLOCK;
 use super::book::Book;
 use super::history::Call;
 use crate::actors::tap::Seen;
