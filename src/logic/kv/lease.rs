@@ -47,7 +47,9 @@ impl Leases {
     /// Starts the time of a living lease anew and returns its time to live; `None` when it is dead.
     pub(super) fn renew(&mut self, id: LeaseId, now_ms: u64) -> Option<u64> {
         let lease = *self.table.get(&id).filter(|lease| lease.deadline_ms > now_ms)?;
-        self.set(id, Lease { deadline_ms: now_ms.saturating_add(lease.ttl_ms), ..lease });
+        if !mutant!(RenewalsAreLost) {
+            self.set(id, Lease { deadline_ms: now_ms.saturating_add(lease.ttl_ms), ..lease });
+        }
         Some(lease.ttl_ms)
     }
 
