@@ -58,11 +58,27 @@
 //! }
 //! ```
 
+/// Whether a known bug is switched on ([`mutants`]); `false` in every program but the tests of the tests.
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_on($crate::mutants::Mutant::$name)
+    };
+}
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+
 pub mod actors;
 pub mod cli;
 pub mod logic;
 pub mod mapreduce;
 pub mod messages;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod net;
 pub mod node;
 pub mod sim;

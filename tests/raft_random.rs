@@ -37,6 +37,7 @@ struct World {
     crashes: bool,
     /// Longest steps of time in ms. Short ones let much happen within an election timeout or a lease.
     pace: u64,
+    passed: Duration,
 }
 
 impl World {
@@ -66,6 +67,7 @@ impl World {
             disk_speed: [0.2, 0.6, 1.0][rng.usize(0..3)],
             crashes: rng.u8(0..4) > 0,
             pace: [10, 60, 200][rng.usize(0..3)],
+            passed: Duration::ZERO,
             rng,
         }
     }
@@ -135,6 +137,7 @@ impl World {
 
     /// Time has passed for everybody; each learns of it when it is told something.
     fn pass(&mut self, time: Duration) {
+        self.passed += time;
         for node in self.cluster.nodes.values_mut() {
             node.elapsed += time;
         }
@@ -393,8 +396,7 @@ impl World {
 }
 
 /// Plays a history; returns how many entries were committed, so that a harness that does nothing is noticed.
-fn play(seed: u64) -> u64 {
-    let mut world = World::new(seed);
+fn play(world: &mut World) -> u64 {
     for _ in 0..STEPS {
         world.step();
         if world.cluster.network.len() > 100 {
@@ -406,8 +408,10 @@ fn play(seed: u64) -> u64 {
 }
 
 fn play_and_report(seed: u64) -> u64 {
-    catch_unwind(AssertUnwindSafe(|| play(seed))).unwrap_or_else(|cause| {
-        println!("REPRODUCE WITH: QUORATE_RAFT_SEED={seed} cargo test --test raft_random");
+    let mut world = World::new(seed);
+    catch_unwind(AssertUnwindSafe(|| play(&mut world))).unwrap_or_else(|cause| {
+        let time = world.passed.as_secs_f64();
+        println!("REPRODUCE WITH: QUORATE_RAFT_SEED={seed} cargo test --test raft_random (failed after {time:.3} s)");
         std::panic::resume_unwind(cause);
     })
 }
@@ -432,5 +436,5 @@ fn random_histories_keep_every_promise() {
 
 #[test]
 fn a_seed_is_a_whole_history() {
-    assert_eq!(play(7), play(7));
+    assert_eq!(play(&mut World::new(7)), play(&mut World::new(7)));
 }

@@ -151,7 +151,12 @@ impl Log {
             return Ok(());
         }
         self.seal();
-        if let Err(error) = self.disk.write_durable(&self.active, self.offset, &self.buffer)
+        let written = if mutant!(NeverSyncs) {
+            self.disk.write(&self.active, self.offset, &self.buffer)
+        } else {
+            self.disk.write_durable(&self.active, self.offset, &self.buffer)
+        };
+        if let Err(error) = written
             && (self.options.rules.stop_at_failed_sync || self.disk.sync(&self.active).is_err())
         {
             return Err(self.fail("write", &self.active.clone(), &error));

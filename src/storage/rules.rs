@@ -31,17 +31,17 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Rules {
-            tie_frames_to_their_place: true,
-            one_unsynced_frame: true,
-            repeat_hard_state: true,
-            relocate_whole_logs: true,
-            accept_missing_beginning: true,
-            head_before_name: true,
-            sync_name_before_reuse: true,
-            sync_names_at_open: true,
-            sync_files_at_open: true,
-            evict_at_open: true,
-            stop_at_failed_sync: true,
+            tie_frames_to_their_place: !mutant!(FramesFitAnywhere),
+            one_unsynced_frame: !mutant!(ManyUnsyncedFrames),
+            repeat_hard_state: !mutant!(HardStateOnlyOnce),
+            relocate_whole_logs: !mutant!(RelocatesParts),
+            accept_missing_beginning: !mutant!(DemandsTheBeginning),
+            head_before_name: !mutant!(NameBeforeHead),
+            sync_name_before_reuse: !mutant!(ReusesBeforeSync),
+            sync_names_at_open: !mutant!(NamesUnsyncedAtOpen),
+            sync_files_at_open: !mutant!(FilesUnsyncedAtOpen),
+            evict_at_open: !mutant!(StalePagesAtOpen),
+            stop_at_failed_sync: !mutant!(RetriesFailedSync),
         }
     }
 }

@@ -232,6 +232,6 @@ pub async fn perform(client: &Client, action: &Action) -> Result<Reply, Error> {
     };
     match client.call(op).await? {
         client::Answer::Kv(reply) => Ok(reply),
-        client::Answer::Admin(reply) => panic!("a node answered {reply:?} to {action:?}"),
+        other => panic!("a node answered {other:?} to {action:?}"),
     }
 }

@@ -26,6 +26,8 @@ impl KvServer {
             return caller.answer(Err(ServerError::Busy { limit: "max_pending_requests".into() }));
         }
         let batch = match consistency {
+            Consistency::Linearizable if mutant!(ServesStaleReads) => &mut self.stale,
+            Consistency::Lease if mutant!(ServesLeaseReadsStale) => &mut self.stale,
             Consistency::Linearizable => &mut self.linearizable,
             Consistency::Lease => &mut self.leased,
             Consistency::Stale => &mut self.stale,

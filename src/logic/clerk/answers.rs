@@ -199,6 +199,9 @@ impl Clerk {
         pending.strangers = 0;
         pending.obstacle = obstacle;
         if pending.stamp.is_some() || rules::repeatable(&pending.op) {
+            if mutant!(NewNumberPerRetry) {
+                pending.stamp = None;
+            }
             self.retry(serial, out);
         } else {
             self.finish(serial, Err(ClerkError::Maybe), out);

@@ -56,7 +56,7 @@ impl Clerk {
             if matches!(pending.op, Op::Write(Command::KeepAlive | Command::CloseSession)) {
                 return self.finish(serial, Ok(Answer::Kv(Reply::Done)), out);
             }
-            if pending.unknown {
+            if pending.unknown && !mutant!(RetriesInNewSession) {
                 return self.finish(serial, Err(ClerkError::Maybe), out);
             }
             pending.stamp = None;

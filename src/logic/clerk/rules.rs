@@ -48,13 +48,13 @@ fn guards_itself(change: &Change) -> bool {
 
 /// Whether carrying out the change twice is as good as once.
 fn idempotent(change: &Change) -> bool {
-    !matches!(change, Change::Append { .. })
+    mutant!(RetriesWithoutSession) || !matches!(change, Change::Append { .. })
 }
 
 /// What a refusal means to the caller. `certain`: no other transmission of the command can have been carried out, or
 /// a session stands for it.
 pub(super) fn refusal(op: &Op, certain: bool, error: KvError) -> ClerkError {
-    if certain || !op.has_effect() {
+    if certain || !op.has_effect() || mutant!(SureOfRefusals) {
         return error.into();
     }
     match (op, &error) {

@@ -42,7 +42,7 @@ impl Session {
 
     /// Whether another command may be numbered: the machine keeps at most `window` replies that are not acknowledged.
     pub(super) fn has_room(&self) -> bool {
-        (self.answered.len() as u64) < self.window
+        (self.answered.len() as u64) < self.window || mutant!(WindowIgnored)
     }
 
     /// The next number.
@@ -54,7 +54,8 @@ impl Session {
     /// The stamp of a command with this number, with the newest acknowledgement.
     pub(super) fn stamp(&self, seq: u64) -> Stamp {
         debug_assert!(seq >= self.base, "an answered command is never sent again");
-        Stamp { session: self.id, seq, acked_below: self.base }
+        let ahead = if mutant!(AcknowledgesUnanswered) { 1 } else { 0 };
+        Stamp { session: self.id, seq, acked_below: self.base + ahead }
     }
 
     /// The number is answered, or its call was given up.

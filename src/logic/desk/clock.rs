@@ -28,7 +28,8 @@ impl LogClock {
 
     /// This node became leader: time spent as a follower does not count.
     pub fn start_leading(&mut self, machine_ms: u64, now: Duration) {
-        *self = LogClock { base_ms: machine_ms, base_at: now };
+        let base_ms = if mutant!(TimeFromLocalClock) { millis(now) } else { machine_ms };
+        *self = LogClock { base_ms, base_at: now };
     }
 }
 

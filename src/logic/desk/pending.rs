@@ -87,7 +87,7 @@ impl<C> Pending<C> {
     /// The entry at `position` was applied.
     pub fn apply(&mut self, position: LogPosition) -> Option<Fate<C>> {
         let waiting = self.placed.remove(&position.index)?;
-        let own = waiting.term == position.term;
+        let own = waiting.term == position.term || mutant!(AnswersForOthers);
         let caller = self.release(waiting);
         Some(if own { Fate::Applied(caller) } else { Fate::Overwritten(caller) })
     }

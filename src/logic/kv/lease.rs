@@ -53,7 +53,9 @@ impl Leases {
     pub(super) fn renew(&mut self, id: LeaseId, now_ms: u64) -> Option<u64> {
         let lease = self.table.get(&id).filter(|lease| lease.deadline_ms > now_ms)?.clone();
         let ttl_ms = lease.ttl_ms;
-        self.set(id, Lease { deadline_ms: now_ms.saturating_add(ttl_ms), ..lease });
+        if !mutant!(RenewalsAreLost) {
+            self.set(id, Lease { deadline_ms: now_ms.saturating_add(ttl_ms), ..lease });
+        }
         Some(ttl_ms)
     }
 

@@ -167,7 +167,7 @@ impl Machine {
         match row.life() {
             Life::Forever => true,
             Life::Until(deadline_ms) => deadline_ms > self.time_ms,
-            Life::Leased(lease) => self.leases.is_alive(lease, self.time_ms),
+            Life::Leased(lease) => mutant!(LeasesNeverEnd) || self.leases.is_alive(lease, self.time_ms),
         }
     }
 
@@ -293,6 +293,7 @@ impl Machine {
                     results.push(changed);
                     undo.extend(replaced);
                 }
+                Err(error) if mutant!(BatchByHalves) => return Err(at_position(position, error)),
                 Err(error) => {
                     for (key, row) in undo.into_iter().rev() {
                         self.rows.replace(key, row);
@@ -325,6 +326,10 @@ impl Machine {
             Change::Delete { expect, .. } => {
                 check(*expect, version)?;
                 let existed = version > 0;
+                if mutant!(DeleteLeavesTheKey) && existed {
+                    let (_, undo) = self.write(key, version, Life::Forever, [&[], &[]])?;
+                    return Ok((Changed::Deleted { existed }, undo));
+                }
                 let undo =
                     existed.then(|| Key::new(key)).map(|key| (key.clone(), self.rows.replace(key, None)));
                 Ok((Changed::Deleted { existed }, undo))
@@ -373,7 +378,7 @@ fn check(expect: Expect, actual: Version) -> Result<(), KvError> {
     match expect {
         Expect::Any => Ok(()),
         Expect::Absent | Expect::Version(0) if actual == 0 => Ok(()),
-        Expect::Version(version) if version == actual => Ok(()),
+        Expect::Version(version) if version == actual || mutant!(PutIgnoresVersion) => Ok(()),
         Expect::Version(_) if actual == 0 => Err(KvError::NoKey),
         Expect::Absent | Expect::Version(_) => Err(KvError::Version { actual }),
     }

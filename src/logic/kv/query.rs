@@ -36,6 +36,7 @@ impl Machine {
         match query {
             Query::Get { key } => match self.live(key) {
                 Some(row) => Ok(Reply::Value { value: row.value_bytes(), version: row.version() }),
+                None if mutant!(HidesMissingKeys) => Ok(Reply::Value { value: Bytes::new(), version: 0 }),
                 None => Err(KvError::NoKey),
             },
             Query::Range { start, end, max_keys, max_bytes, keys_only } => {
@@ -46,7 +47,7 @@ impl Machine {
             }
             Query::Prefix { prefix, after, max_keys, max_bytes, keys_only } => {
                 let from = match after {
-                    Some(after) if after >= prefix => Bound::Excluded(&after[..]),
+                    Some(after) if after >= prefix && !mutant!(CursorIgnored) => Bound::Excluded(&after[..]),
                     _ => Bound::Included(&prefix[..]),
                 };
                 let end = end_of_prefix(prefix);

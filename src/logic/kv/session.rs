@@ -43,6 +43,9 @@ impl Session {
 
     fn acknowledge(&mut self, acked_below: u64) {
         self.acked_below = self.acked_below.max(acked_below);
+        if mutant!(RepliesPileUp) {
+            return;
+        }
         while self.replies.first_key_value().is_some_and(|(seq, _)| *seq < self.acked_below) {
             self.replies.pop_first();
         }
@@ -50,10 +53,10 @@ impl Session {
 
     /// What the command with this number is.
     pub(super) fn standing(&self, seq: u64) -> Standing {
-        if seq < self.acked_below {
+        if seq < self.acked_below && !mutant!(LateDuplicates) {
             Standing::Acknowledged
         } else if let Some(outcome) = self.replies.get(&seq) {
-            Standing::Answered(outcome.clone())
+            if mutant!(RetriesAgain) { Standing::Fresh } else { Standing::Answered(outcome.clone()) }
         } else if self.replies.len() >= self.window as usize {
             Standing::WindowFull
         } else {
@@ -84,7 +87,8 @@ impl Sessions {
     /// Notes a command of the session: it was in use at `now_ms`, and the client acknowledges replies. `None` when the
     /// session is dead.
     pub(super) fn touch(&mut self, id: SessionId, now_ms: u64, acked_below: u64) -> Option<&Session> {
-        let session = self.table.get_mut(&id).filter(|session| session.deadline_ms() > now_ms)?;
+        let lives = |session: &Session| session.deadline_ms() > now_ms || mutant!(DeadSessionsServe);
+        let session = self.table.get_mut(&id).filter(|session| lives(session))?;
         let session = Arc::make_mut(session);
         if session.touched_ms != now_ms {
             self.by_deadline.remove(&(session.deadline_ms(), id));
@@ -116,6 +120,6 @@ impl Sessions {
     /// The session that is due first, if it is due at `now_ms`.
     pub(super) fn first_due(&self, now_ms: u64) -> Option<SessionId> {
         let (deadline_ms, id) = self.by_deadline.first()?;
-        (*deadline_ms <= now_ms).then_some(*id)
+        (*deadline_ms <= now_ms && !mutant!(DeadSessionsServe)).then_some(*id)
     }
 }

@@ -82,6 +82,9 @@ impl Raft {
 
     /// Whether a crash now would keep the present term and vote.
     pub(super) fn hard_state_is_durable(&self) -> bool {
+        if mutant!(AcknowledgesForgottenTerm) {
+            return true;
+        }
         !self.disk.hard_state_changed && self.disk.hard_state_ticket <= self.disk.durable
     }
 
@@ -100,10 +103,15 @@ impl Raft {
         if changed {
             self.disk.hard_state_ticket = ticket;
         }
+        let is_stored = changed && !(mutant!(ForgetsTerm) && self.hard_state.vote.is_none());
+        let mut stored = self.hard_state;
+        if mutant!(ForgetsVotes) {
+            stored.vote = None;
+        }
         Some(Persist {
             ticket,
             snapshot: self.disk.install.take(),
-            hard_state: changed.then_some(self.hard_state),
+            hard_state: is_stored.then_some(stored),
             entries: self.log.take_unwritten(ticket),
         })
     }

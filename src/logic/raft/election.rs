@@ -62,7 +62,11 @@ impl Raft {
         self.state = State::Candidate(BTreeMap::new());
         let body = Message::RequestVote { last: self.log.last(), pre: false, transfer };
         for voter in self.other_voters() {
-            self.promise(voter, body.clone());
+            if mutant!(CampaignsBeforeSync) {
+                self.send(voter, body.clone());
+            } else {
+                self.promise(voter, body.clone());
+            }
         }
         self.promise_own_vote();
     }
@@ -112,6 +116,7 @@ impl Raft {
         let recently = |heard_at| self.now.saturating_sub(heard_at) < self.config.election_timeout.start;
         match self.state {
             State::Leader(_) => true,
+            _ if mutant!(ElectsUnderALeader) => false,
             _ => self.leader != Some(candidate) && self.heard_at.is_some_and(recently),
         }
     }
@@ -140,11 +145,14 @@ impl Raft {
         }
         let free = match self.hard_state.vote {
             _ if term > self.hard_state.term => true,
-            Some(candidate) => candidate == from,
+            Some(candidate) => candidate == from || mutant!(VotesTwice),
             None => self.leader.is_none_or(|leader| leader == from),
         };
         let own = self.log.last();
-        let granted = free && (last.term, last.index) >= (own.term, own.index);
+        let is_up_to_date = (last.term, last.index) >= (own.term, own.index)
+            || (mutant!(VotesForOlderLog) && last.index > own.index)
+            || (mutant!(VotesForShorterLog) && last.term == own.term);
+        let granted = free && is_up_to_date;
         if !granted {
             self.send(from, refuse);
         } else if pre {
@@ -152,6 +160,9 @@ impl Raft {
         } else {
             self.set_hard_state(HardState { term, vote: Some(from) });
             self.reset_election_timer();
+            if mutant!(VotesBeforeSync) {
+                return self.send(from, Message::VoteReply { pre, granted });
+            }
             self.promise(from, Message::VoteReply { pre, granted });
         }
     }

@@ -49,7 +49,8 @@ impl Raft {
         let is_heartbeat = entries.is_empty();
         match self.merge(prev, entries) {
             Some(matched) => {
-                self.log.commit_to(commit.min(matched));
+                let checked = if mutant!(CommitsWhatItDidNotCheck) { self.log.last().index } else { matched };
+                self.log.commit_to(commit.min(checked));
                 self.acknowledge(from, matched, round, is_heartbeat);
             }
             None => {
@@ -78,17 +79,22 @@ impl Raft {
         let commit = self.log.commit();
         // What is committed equals every later leader's log, so below the commit index nothing needs to be compared
         // (and much of it is compacted away).
-        if prev.index >= commit && self.log.term_at(prev.index) != Some(prev.term) {
+        let is_there = mutant!(IgnoresTermOfPrevious) && self.log.term_at(prev.index).is_some();
+        if prev.index >= commit && self.log.term_at(prev.index) != Some(prev.term) && !is_there {
             return None;
         }
         let matched = commit.max(prev.index + entries.len() as u64);
-        let is_known =
-            |entry: &Entry| entry.index <= commit || self.log.term_at(entry.index) == Some(entry.term);
+        let is_known = |entry: &Entry| {
+            let is_equal = self.log.term_at(entry.index) == Some(entry.term);
+            entry.index <= commit || (is_equal && !mutant!(TruncatesOnRepetition))
+        };
         let known = entries.iter().take_while(|entry| is_known(entry)).count();
         if let Some(first) = entries.get(known)
             && first.index <= self.log.last().index
         {
-            self.history.truncate(first.index - 1);
+            if !mutant!(TruncatedMembershipStays) {
+                self.history.truncate(first.index - 1);
+            }
             self.log.truncate(first.index - 1);
         }
         for entry in entries.into_iter().skip(known) {
@@ -101,7 +107,7 @@ impl Raft {
     /// in any case, so that neither leadership nor reads wait for this disk.
     fn acknowledge(&mut self, to: NodeId, matched: Index, round: u64, is_heartbeat: bool) {
         let reply = |matched| Message::AppendReply { outcome: AppendOutcome::Accepted { matched }, round };
-        let durable = self.log.durable();
+        let durable = if mutant!(AcknowledgesBeforeSync) { matched } else { self.log.durable() };
         let is_due = is_heartbeat || round > self.echoed;
         if self.hard_state_is_durable() && (matched <= durable || is_due) {
             self.echoed = self.echoed.max(round);

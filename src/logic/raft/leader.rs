@@ -135,7 +135,7 @@ impl Raft {
             }
             Ok(leading) => {
                 leading.reads.add(id, lease);
-                self.clock_is_fresh &= !lease;
+                self.clock_is_fresh &= !lease || mutant!(LeaseByOldClock);
             }
         }
     }
@@ -154,14 +154,15 @@ impl Raft {
         /// A learner that lacks more entries than this would hold up the group if it counted.
         const MAX_PROMOTION_LAG: u64 = 1000;
         let (commit, last) = (self.log.commit(), self.log.last().index);
-        let is_settled = !self.history.current().is_joint() && self.history.since() <= commit;
+        let is_settled =
+            (!self.history.current().is_joint() && self.history.since() <= commit) || mutant!(ChangesOverlap);
         let leading = self.leading()?;
         if leading.handover.is_some() {
             return Err(Refusal::Transferring);
         }
         // Without an entry of its own term committed, an earlier leader's change might still be the one that holds,
         // and two changes could be decided by majorities that do not overlap.
-        if !is_settled || commit < leading.first {
+        if !is_settled || (commit < leading.first && !mutant!(ChangesBeforeOwnEntry)) {
             return Err(Refusal::ChangeUnderWay);
         }
         if let MembershipChange::Promote(node) = &change
@@ -227,7 +228,7 @@ impl Raft {
         let contact =
             |node| if node == me { Some(now) } else { leading.progress.get(&node).map(|p| p.contact) };
         let heard = quorum::reached(self.history.current(), contact).flatten().unwrap_or_default();
-        if now.saturating_sub(heard) >= self.config.election_timeout.end {
+        if now.saturating_sub(heard) >= self.config.election_timeout.end && !mutant!(NeverStepsDown) {
             self.become_follower(self.hard_state.term, None);
         }
     }
@@ -248,11 +249,12 @@ impl Raft {
     /// are committed only along with one (paper, section 5.4.2 and figure 8).
     fn advance_commit(&mut self) {
         let State::Leader(leading) = &self.state else { return };
-        let (me, durable) = (self.config.id, self.log.durable());
+        let (me, durable) = (self.config.id, self.log.durable_for_commit());
         let matched =
             |node| if node == me { durable } else { leading.progress.get(&node).map_or(0, |p| p.matched) };
         let Some(index) = quorum::reached(self.history.current(), matched) else { return };
-        if index > self.log.commit() && self.log.term_at(index) == Some(self.hard_state.term) {
+        let is_own = self.log.term_at(index) == Some(self.hard_state.term) || mutant!(CountsOldTerms);
+        if index > self.log.commit() && is_own {
             self.log.commit_to(index);
         }
     }
@@ -283,7 +285,7 @@ impl Raft {
         let reads = &mut leading.reads;
         // Before the first entry of this term is committed, the commit index may lag behind what earlier leaders
         // have committed.
-        if commit >= leading.first {
+        if commit >= leading.first || mutant!(ReadsBeforeOwnEntry) {
             let trusts_lease = self.clock_is_fresh && !leading.lease_void && leading.handover.is_none();
             reads.settle_leases(trusts_lease.then_some(now), commit, &mut self.output.reads);
             if reads.wants_round() {

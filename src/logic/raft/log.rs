@@ -73,6 +73,11 @@ impl Log {
         self.durable
     }
 
+    /// How far the own disk counts for what a leader commits.
+    pub fn durable_for_commit(&self) -> Index {
+        if mutant!(CountsItselfBeforeSync) { self.last().index } else { self.durable }
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -194,11 +199,12 @@ impl Log {
 
     /// The committed entries not handed out yet, once.
     pub fn take_committed(&mut self) -> Vec<Entry> {
-        if self.handed >= self.commit {
+        let upto = if mutant!(AppliesUncommitted) { self.last().index } else { self.commit };
+        if self.handed >= upto {
             return Vec::new();
         }
-        let entries = self.range(self.handed + 1, self.commit).cloned().collect();
-        self.handed = self.commit;
+        let entries = self.range(self.handed + 1, upto).cloned().collect();
+        self.handed = upto;
         entries
     }
 

@@ -152,6 +152,10 @@ impl Progress {
             Mode::Replicate(_) => prev > self.matched && prev < self.next,
             Mode::Snapshot(_) => false,
         };
+        if mutant!(LateRefusalRaisesMatch) && !current && self.next == self.matched + 1 {
+            self.matched = self.matched.max(prev);
+            self.next = self.matched + 1;
+        }
         if current && prev > self.matched {
             self.probe_from(prev.min(retry.saturating_add(1)));
             return true;

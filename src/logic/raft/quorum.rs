@@ -19,9 +19,16 @@ pub enum Tally {
 /// The largest value that a quorum has reached: with voters at 3, 5 and 9 it is 5. In a joint configuration both
 /// majorities must have reached it. `None` when there is no voter at all.
 pub fn reached<T: Ord + Copy>(membership: &Membership, value: impl Fn(NodeId) -> T) -> Option<T> {
-    let incoming = reached_by_majority(&membership.voters, &value)?;
+    let with_learners: BTreeSet<NodeId>;
+    let mut voters = &membership.voters;
+    if mutant!(LearnersCount) {
+        with_learners = voters.union(&membership.learners).copied().collect();
+        voters = &with_learners;
+    }
+    let incoming = reached_by_majority(voters, &value)?;
     match reached_by_majority(&membership.outgoing, &value) {
         None => Some(incoming),
+        Some(_) if mutant!(OneMajorityOfTwo) => Some(incoming),
         Some(outgoing) => Some(incoming.min(outgoing)),
     }
 }
@@ -29,7 +36,7 @@ pub fn reached<T: Ord + Copy>(membership: &Membership, value: impl Fn(NodeId) ->
 fn reached_by_majority<T: Ord + Copy>(voters: &BTreeSet<NodeId>, value: &impl Fn(NodeId) -> T) -> Option<T> {
     const FEW: usize = 9;
     let first = value(*voters.first()?);
-    let rank = voters.len() / 2;
+    let rank = if mutant!(HalfIsAMajority) { (voters.len() - 1) / 2 } else { voters.len() / 2 };
     let descending = |a: &T, b: &T| b.cmp(a);
     if voters.len() <= FEW {
         let mut values = [first; FEW];

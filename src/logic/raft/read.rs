@@ -52,6 +52,11 @@ impl Reads {
 
     /// Launches a round for everything that waits. `index` is the commit index, at least the first of this term.
     pub fn launch(&mut self, now: Duration, index: Index) {
+        if mutant!(ReadsJoinOldRound)
+            && let Some(round) = self.rounds.back_mut().filter(|round| !round.reads.is_empty())
+        {
+            return round.reads.append(&mut self.waiting);
+        }
         self.launched += 1;
         let reads = std::mem::take(&mut self.waiting);
         self.rounds.push_back(Round { number: self.launched, sent_at: now, index, reads });
@@ -65,9 +70,11 @@ impl Reads {
 
     /// A quorum has echoed `round`: answers its reads and those of all rounds before.
     pub fn confirm(&mut self, round: u64, lease: Option<Duration>, answers: &mut Vec<(u64, Index)>) {
+        let round = if mutant!(ReadsWithoutConfirmation) { self.launched } else { round };
         while self.rounds.front().is_some_and(|first| first.number <= round) {
             let first = self.rounds.pop_front().expect("there is a front");
             if let Some(lease) = lease {
+                let lease = if mutant!(LeaseTooLong) { lease * 2 } else { lease };
                 self.lease_until = self.lease_until.max(first.sent_at.saturating_add(lease));
             }
             self.unanswered -= first.reads.len();

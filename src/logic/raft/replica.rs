@@ -11,7 +11,7 @@ use super::leader::Leading;
 use super::log::Log;
 use super::membership::Membership;
 use super::membership_change::History;
-use super::message::{Envelope, Message};
+use super::message::{AppendOutcome, Envelope, Message};
 use super::output::{Output, Role, RoleChange};
 use super::snapshot::Incoming;
 use crate::logic::ids::{Index, LogPosition, NodeId, Term};
@@ -159,6 +159,12 @@ impl Raft {
                 _ => return,
             };
             self.become_follower(term, leader);
+            if let Message::Append { prev, entries, round, .. } = &body
+                && mutant!(AnswersNewTermUnseen)
+            {
+                let outcome = AppendOutcome::Accepted { matched: prev.index + entries.len() as u64 };
+                return self.promise(from, Message::AppendReply { outcome, round: *round });
+            }
         }
         self.on_present_term(from, body);
     }
@@ -265,7 +271,11 @@ impl Raft {
     /// 0, not committed, or before what the log still knows; or this replica was added later and has not come to
     /// the entry that tells it of its group.
     pub fn snapshot_meta(&self, index: Index) -> Option<SnapshotMeta> {
-        let last = self.log.position(index).filter(|last| (1..=self.log.commit()).contains(&last.index))?;
+        let mut last =
+            self.log.position(index).filter(|last| (1..=self.log.commit()).contains(&last.index))?;
+        if mutant!(SnapshotOfPresentTerm) {
+            last.term = self.hard_state.term;
+        }
         let membership = self.history.at(index).filter(|membership| !membership.voters.is_empty())?;
         Some(SnapshotMeta { group: self.config.group, last, membership: membership.clone() })
     }

@@ -171,7 +171,8 @@ impl Raft {
     fn is_not_needed(&mut self, from: NodeId, meta: &SnapshotMeta) -> bool {
         let last = meta.last;
         if last.index > self.log.commit() {
-            if self.log.position(last.index) != Some(last) {
+            let has_tail = mutant!(SnapshotKeepsTail) && self.log.last().index >= last.index;
+            if self.log.position(last.index) != Some(last) && !has_tail {
                 return false;
             }
             self.log.commit_to(last.index);
@@ -218,6 +219,9 @@ impl Raft {
         self.history = History::new(last.index, meta.membership.clone());
         self.snapshot = Some(meta.clone());
         self.install_on_disk(meta);
+        if mutant!(SnapshotAcknowledgedBeforeSync) {
+            return self.send(source, Message::SnapshotReply { last, next: 0, installed: true });
+        }
         self.promise(source, Message::SnapshotReply { last, next: 0, installed: true });
     }
 }

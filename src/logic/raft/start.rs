@@ -58,13 +58,15 @@ impl Raft {
             }
         }
         let snapshot_index = snapshot.as_ref().map_or(0, |meta| meta.last.index);
+        let applied = if mutant!(AppliesAgainAfterRestart) { 0 } else { applied };
         let applied = applied.max(snapshot_index);
         let mut raft = Raft {
             rng: fastrand::Rng::with_seed(config.seed),
             now: Duration::ZERO,
             clock_is_fresh: false,
             // A lease may rest on a reply that this replica gave just before it was restarted.
-            heard_at: (config.lease.is_some() && hard_state.term > 0).then_some(Duration::ZERO),
+            heard_at: (config.lease.is_some() && hard_state.term > 0 && !mutant!(ForgetsLoyalty))
+                .then_some(Duration::ZERO),
             heard_since_tick: false,
             hard_state,
             log: Log::new(base, entries, applied, applied),

@@ -60,7 +60,7 @@ impl Raft {
         let is_ready = leading.progress.get(&to).is_some_and(|p| p.matched == self.log.last().index);
         if is_ready && !handover.told {
             handover.told = true;
-            leading.lease_void = true;
+            leading.lease_void = !mutant!(LeaseSurvivesTransfer);
             self.send(to, Message::TimeoutNow);
         }
     }

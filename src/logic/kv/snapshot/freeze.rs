@@ -60,10 +60,10 @@ impl Frozen {
             put_lease(&mut item, *id, lease);
             hasher.update(&item);
         }
-        for (id, session) in &self.sessions {
+        for (id, session) in self.sessions.iter().filter(|_| !mutant!(SnapshotWithoutSessions)) {
             item.clear();
             put_session(&mut item, *id, session);
-            for (seq, outcome) in &session.replies {
+            for (seq, outcome) in session.replies.iter().filter(|_| !mutant!(SnapshotWithoutReplies)) {
                 put_reply(&mut item, *seq, outcome);
             }
             hasher.update(&(item.len() as u64).to_le_bytes());
@@ -144,6 +144,12 @@ impl Frozen {
                     }
                 }
                 Filled::All(Next::Sessions(Bound::Unbounded))
+            }
+            Next::Sessions(_) if mutant!(SnapshotWithoutSessions) => {
+                Filled::All(Next::Rows(Bound::Unbounded))
+            }
+            Next::Replies(id, _) if mutant!(SnapshotWithoutReplies) => {
+                Filled::All(Next::Sessions(Bound::Excluded(*id)))
             }
             Next::Sessions(from) => {
                 let Some((id, session)) = self.sessions.range((*from, Bound::Unbounded)).next() else {
