@@ -44,7 +44,7 @@ async fn ask(lab: &Lab, server: NodeId, body: RequestBody) -> Result<Reply, Serv
         biased;
         Ok(result) = answered => match result {
             Ok(Answer::Kv(reply)) => Ok(reply),
-            Ok(Answer::Admin(_)) => panic!("an answer that does not fit the question"),
+            Ok(_) => panic!("an answer that does not fit the question"),
             Err(error) => Err(error),
         },
         _ = connection.run(&outbound, &faults, sink) => Err(ServerError::Unknown),
