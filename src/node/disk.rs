@@ -39,7 +39,7 @@ impl Storage {
         let fatal = move |error: crate::storage::StorageError| {
             let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
         };
-        let log = environment.start_log(log, options, Box::new(fatal)).map_err(storage_failure)?;
+        let log = environment.open_log(log, options, Box::new(fatal)).map_err(storage_failure)?;
         let OpenLog { owner, wal, recovered } = log;
         for note in &recovered.notes {
             tracing::warn!("{note}");

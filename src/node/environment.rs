@@ -48,8 +48,7 @@ pub trait Environment {
     ///
     /// # Errors
     /// See [`OpenError`].
-    fn start_log(&self, disk: Arc<dyn Disk>, options: LogOptions, fatal: Fatal)
-    -> Result<OpenLog, OpenError>;
+    fn open_log(&self, disk: Arc<dyn Disk>, how: LogOptions, fatal: Fatal) -> Result<OpenLog, OpenError>;
 
     /// Somebody who does work that may block.
     ///
@@ -151,13 +150,8 @@ impl Environment for OperatingSystem {
         Ok(Disks { log, snapshots, bytes: Arc::new(move || bytes_below(&dir)) })
     }
 
-    fn start_log(
-        &self,
-        disk: Arc<dyn Disk>,
-        options: LogOptions,
-        fatal: Fatal,
-    ) -> Result<OpenLog, OpenError> {
-        let (writer, wal, recovered) = LogWriter::start(disk, options, fatal)?;
+    fn open_log(&self, disk: Arc<dyn Disk>, how: LogOptions, fatal: Fatal) -> Result<OpenLog, OpenError> {
+        let (writer, wal, recovered) = LogWriter::start(disk, how, fatal)?;
         Ok(OpenLog { owner: Box::new(OwnThread::new(writer)), wal, recovered })
     }
 

@@ -1,5 +1,5 @@
-//! A simulated cluster: nodes of the product on machines that fail when they are told to. `wires` is what can be done to
-//! its network, `clients` who uses it.
+//! A simulated cluster: nodes of the product on machines that fail when they are told to. `wires` is what can be done
+//! to its network, `clients` who uses it.
 
 mod clients;
 mod wires;

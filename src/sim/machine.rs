@@ -1,5 +1,5 @@
-//! What of a simulated machine outlives its crashes: disks, identity, the quality of its clock. It is the environment in
-//! which a node starts there.
+//! What of a simulated machine outlives its crashes: disks, identity, the quality of its clock. It is the environment
+//! in which a node starts there.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -104,13 +104,8 @@ impl Environment for Machine {
         Ok(Disks { log, snapshots, bytes: Arc::new(bytes) })
     }
 
-    fn start_log(
-        &self,
-        disk: Arc<dyn Disk>,
-        options: LogOptions,
-        fatal: Fatal,
-    ) -> Result<OpenLog, OpenError> {
-        let (log, wal, recovered) = SteppedLog::open(disk, options, fatal)?;
+    fn open_log(&self, disk: Arc<dyn Disk>, how: LogOptions, fatal: Fatal) -> Result<OpenLog, OpenError> {
+        let (log, wal, recovered) = SteppedLog::open(disk, how, fatal)?;
         let (owner, closing) = SimLog::new();
         tokio::task::spawn_local(work_on(log, self.pace.clone(), closing));
         Ok(OpenLog { owner: Box::new(owner), wal, recovered })

@@ -38,8 +38,8 @@
 //! 2. Nothing here changes what the nodes do. Where they need another world, they are given another environment.
 //! 3. What is dropped with a machine never runs again, and what its disks had not synced may be lost.
 //!
-//! What it deliberately does not do: it does not simulate TCP below the byte stream, nor the page cache of more than one
-//! process, nor threads that run at the same time (each node is one thread in production, too, but for its log).
+//! What it deliberately does not do: it does not simulate TCP below the byte stream, nor the page cache of more than
+//! one process, nor threads that run at the same time (each node is one thread in production, too, but for its log).
 
 pub mod book;
 pub mod cluster;

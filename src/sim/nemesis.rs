@@ -1,5 +1,5 @@
-//! Lets things go wrong, one after the other and several at once, and makes them good again. `strikes` is what each kind
-//! of fault does.
+//! Lets things go wrong, one after the other and several at once, and makes them good again. `strikes` is what each
+//! kind of fault does.
 
 mod strikes;
 

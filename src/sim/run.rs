@@ -176,10 +176,12 @@ async fn play(plan: &Plan, cluster: &Cluster, nemesis: &Nemesis, recorder: &Reco
     if let Err(what) = recover(cluster, nemesis, recorder).await {
         watch.violation("progress", what);
     }
-    // A call that never ended may have had an effect, and is not written down.
-    if !watch.is_violated()
-        && let Err(what) = recorder.judge()
-    {
+    if watch.is_violated() {
+        // A call that never ended may have had an effect, and is not written down.
+        return;
+    }
+    watch.end();
+    if let Err(what) = recorder.judge() {
         watch.violation("linearizability", what);
     }
 }

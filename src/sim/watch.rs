@@ -93,6 +93,15 @@ impl Watch {
         state.report(at, broken);
     }
 
+    /// All calls have ended: judges what could not be judged before.
+    pub fn end(&self) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let at = state.start.elapsed();
+        let broken = check_all(&mut state.invariants, |rule| rule.end());
+        state.report(at, broken);
+    }
+
     /// Reports a violation that was found elsewhere.
     pub fn violation(&self, rule: &str, what: String) {
         let mut state = self.state();

@@ -74,6 +74,14 @@ pub trait Invariant: Send {
         let _ = call;
         Ok(())
     }
+
+    /// Judges what can be judged only when all calls have ended.
+    ///
+    /// # Errors
+    /// A sentence, when the rule is broken.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// All rules.
