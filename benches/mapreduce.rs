@@ -1,8 +1,9 @@
 //! MapReduce on one machine, beside what people would use instead. `cargo bench --bench mapreduce`
 //!
-//! `QUORATE_BENCH_MB` is the size of the input in MB (1000 by default); `QUORATE_BENCH_ONLY` runs the rows whose names hold
-//! that text; `QUORATE_BENCH_DIR` is where files go (by default, the directory for temporary files). Every row is a
-//! process of its own; its time, processor time and largest resident memory are the kernel's. All outputs are compared.
+//! `QUORATE_BENCH_MB` is the size of the input in MB (1000 by default); `QUORATE_BENCH_ONLY` runs the rows whose names
+//! hold that text; `QUORATE_BENCH_DIR` is where files go (by default, the directory for temporary files). Every row is
+//! a process of its own; its time, processor time and largest resident memory are the kernel's. All outputs are
+//! compared.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -5,8 +5,8 @@
 //! raw     pairs: key length varint | value length varint | key | value
 //! ```
 //!
-//! Numbers are little-endian. The stored bytes are the raw ones, or fewer: then they are an lz4 block. A block holds whole pairs
-//! and is about 64 KiB long, or as long as its only pair.
+//! Numbers are little-endian. The stored bytes are the raw ones, or fewer: then they are an lz4 block. A block
+//! holds whole pairs and is about 64 KiB long, or as long as its only pair.
 
 use std::io::{self, Read};
 

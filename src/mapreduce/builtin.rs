@@ -9,8 +9,8 @@ use crate::logic::mapreduce::partition::Partitioning;
 /// The jobs that [`job`] knows.
 pub const APPLICATIONS: [&str; 4] = ["wc", "indexer", "grep", "sort"];
 
-/// A job that comes with Quorate: `wc` counts words, `indexer` lists the files in which each word occurs, `grep PATTERN`
-/// finds lines that match a regular expression, `sort` sorts lines by their bytes.
+/// A job that comes with Quorate: `wc` counts words, `indexer` lists the files in which each word occurs,
+/// `grep PATTERN` finds lines that match a regular expression, `sort` sorts lines by their bytes.
 ///
 /// # Errors
 /// If there is no such job, or its arguments are wrong: a sentence for the user.

@@ -1,7 +1,7 @@
 //! The threads of a job that runs on this machine alone, and the coordinator's core that tells them what to do.
 //!
-//! It is the core that coordinates a cluster. Here it has one worker, which reports whenever a task ends, and ten times a
-//! second otherwise; its records are not kept, because the job ends with the process.
+//! It is the core that coordinates a cluster. Here it has one worker, which reports whenever a task ends, and ten
+//! times a second otherwise; its records are not kept, because the job ends with the process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

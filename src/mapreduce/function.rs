@@ -57,7 +57,8 @@ pub trait Mapper: Send {
     }
 }
 
-/// From a key and its values to lines of output, or, as a combiner, to pairs of the same key. Each task gets a new one.
+/// From a key and its values to lines of output, or, as a combiner, to pairs of the same key. Each task gets a new
+/// one.
 pub trait Reducer: Send {
     /// Before the first key.
     ///
@@ -81,8 +82,8 @@ pub trait Reducer: Send {
         Ok(())
     }
 
-    /// If combining means folding numbers, how. Then a map task keeps one number for each key while pairs are emitted,
-    /// instead of the pairs. The function must be associative and commutative.
+    /// If combining means folding numbers, how. Then a map task keeps one number for each key while pairs are
+    /// emitted, instead of the pairs. The function must be associative and commutative.
     fn fold(&self) -> Option<fn(u64, u64) -> u64> {
         None
     }
@@ -90,8 +91,8 @@ pub trait Reducer: Send {
 
 /// Where pairs go.
 ///
-/// Nothing is returned: what cannot be kept (a record that is too long, a full disk) ends the attempt after the function
-/// has returned.
+/// Nothing is returned: what cannot be kept (a record that is too long, a full disk) ends the attempt after the
+/// function has returned.
 pub trait Emit {
     /// A pair. In the output of a job it is a line; a pair with an empty value is the key alone.
     fn emit(&mut self, key: &[u8], value: &[u8]);
@@ -160,8 +161,8 @@ impl Functions {
         functions
     }
 
-    /// Adds a mapper, or replaces it. `make` gets the arguments that the job names and builds one for a task, or says in a
-    /// sentence what is wrong with the arguments.
+    /// Adds a mapper, or replaces it. `make` gets the arguments that the job names and builds one for a task, or
+    /// says in a sentence what is wrong with the arguments.
     pub fn mapper<M: Mapper + 'static>(
         &mut self,
         name: impl Into<String>,

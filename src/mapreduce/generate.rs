@@ -119,15 +119,14 @@ fn zipf(words: usize) -> Vec<u16> {
     table
 }
 
-/// Writes `count` lines of 100 bytes with their ends: ten random printable bytes to sort by, the number of the line, and
-/// filling.
+/// Writes `count` lines of 100 bytes with their ends: ten random printable bytes to sort by, the number of the
+/// line, and filling.
 ///
 /// # Errors
 /// What the writer says.
 pub fn records(seed: u64, count: u64, to: &mut dyn Write) -> io::Result<()> {
     let mut random = Rng::with_seed(seed);
-    let mut line = *b"0123456789  000000000000  ......................................................................\n\0\0\0";
-    let line = &mut line[..100];
+    let mut line = [b' '; 100];
     line[99] = b'\n';
     for byte in &mut line[26..99] {
         *byte = random.u8(b'A'..=b'Z');
@@ -141,7 +140,7 @@ pub fn records(seed: u64, count: u64, to: &mut dyn Write) -> io::Result<()> {
             *digit = b'0' + (rest % 10) as u8;
             rest /= 10;
         }
-        to.write_all(line)?;
+        to.write_all(&line)?;
     }
     Ok(())
 }

@@ -81,7 +81,8 @@ pub enum JobFailure {
 
 /// Runs a job on this machine, and returns when it is over.
 ///
-/// `watch` is called about ten times a second. As soon as `cancel` is true, the job stops and what it has written is removed.
+/// `watch` is called about ten times a second. As soon as `cancel` is true, the job stops and what it has written
+/// is removed.
 ///
 /// # Errors
 /// Why there is no output. Whatever was there before is untouched.

@@ -273,7 +273,9 @@ mod tests {
         Arc::new(LocalSource { map, path, extent: index.0[0] })
     }
 
-    fn contents(merge: &mut Merge) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TaskFailure> {
+    type Found = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn contents(merge: &mut Merge) -> Result<Found, TaskFailure> {
         let mut found = Vec::new();
         while let Some((key, value)) = merge.peek() {
             found.push((key.to_vec(), value.to_vec()));

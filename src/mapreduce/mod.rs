@@ -9,11 +9,11 @@
 //!
 //! * [`plan`], [`input`]: from a job to its tasks: looks at the inputs and cuts them.
 //! * [`task`]: what a task is given, and what it returns. [`map`] and [`reduce`] run one.
-//! * [`function`], [`typed`]: mappers and reducers as Rust types, and the table in which jobs find them; [`builtin`] are those that
-//!   come with Quorate, `stream` runs commands.
+//! * [`function`], [`typed`]: mappers and reducers as Rust types, and the table in which jobs find them;
+//!   [`builtin`] are those that come with Quorate, `stream` runs commands.
 //! * `records`, `zstd`: the lines of a split.
-//! * `collector`: where the pairs of a map task go: `sorter` and `folder` keep them in memory, `combine` makes fewer of
-//!   them.
+//! * `collector`: where the pairs of a map task go: `sorter` and `folder` keep them in memory, `combine` makes
+//!   fewer of them.
 //! * [`run_file`], `block`: how sorted pairs lie on disk. [`source`]: how a reduce task gets at them.
 //! * `merge`, `groups`: many sorted sources in one order, key by key.
 //! * [`output`]: the output directory.
@@ -27,8 +27,9 @@
 //! * Every block on disk or from another node has a checksum, which is compared before anything in it is believed.
 //! * A task that fails or is cancelled leaves no file and no process.
 //!
-//! What it deliberately does not do: it decides nothing about jobs (which task runs where, how often, and whose output
-//! counts): that is `crate::logic::mapreduce::coordinator`. It knows neither actors nor the network: a [`Source`](source::Source) brings the bytes from wherever they are.
+//! What it deliberately does not do: it decides nothing about jobs (which task runs where, how often, and whose
+//! output counts): that is `crate::logic::mapreduce::coordinator`. It knows neither actors nor the network: a
+//! [`Source`](source::Source) brings the bytes from wherever they are.
 
 mod block;
 pub mod builtin;

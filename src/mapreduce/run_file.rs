@@ -1,7 +1,8 @@
 //! Files of sorted pairs: map output, and runs that did not fit into memory.
 //!
 //! ```text
-//! file    blocks of partition 0 | blocks of partition 1 | ... | index | CRC-32 u32 of the index | partitions u32 | "QMRFILE1"
+//! file    blocks of partition 0 | blocks of partition 1 | ... | index | CRC-32 u32 of the index | partitions u32 |
+//!         "QMRFILE1"
 //! index   for each partition: offset u64 | length u64 | pairs u64 | raw bytes u64 | longest block u64
 //! ```
 

@@ -14,8 +14,8 @@ pub trait Source: Send + Sync {
     /// Where the partition lies in the file, and how much it is.
     fn extent(&self) -> Extent;
 
-    /// The bytes of the extent, from its beginning. It may be opened more than once. Reading may block; an error, too few
-    /// bytes, or bytes that are not those that were written fail the task as [`Cause::Lost`].
+    /// The bytes of the extent, from its beginning. It may be opened more than once. Reading may block; an error,
+    /// too few bytes, or bytes that are not those that were written fail the task as [`Cause::Lost`].
     ///
     /// # Errors
     /// If the output cannot be had.

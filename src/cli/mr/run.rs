@@ -7,13 +7,14 @@ use crate::node::exit::Failure;
 
 /// Run a job that comes with Quorate: wc, indexer, grep PATTERN or sort.
 ///
-/// wc counts how often each word occurs; indexer lists the files in which each word occurs; grep finds the lines that match a
-/// regular expression, in the order of each file; sort sorts lines by their bytes. It runs on all processors of this machine.
+/// wc counts how often each word occurs; indexer lists the files in which each word occurs; grep finds the lines
+/// that match a regular expression, in the order of each file; sort sorts lines by their bytes. It runs on all
+/// processors of this machine.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The output is a directory with a file for each reducer, part-r-00000 and so on, and the empty \
-file _SUCCESS as soon as all of them are there. A job that fails or is interrupted leaves nothing. The outputs of sort, one
-after the other, are sorted.
+file _SUCCESS as soon as all of them are there. A job that fails or is interrupted leaves nothing. The outputs of
+sort, one after the other, are sorted.
 
 Examples:
   quorate mr run wc --input 'books/*.txt' --output counts

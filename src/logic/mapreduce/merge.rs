@@ -78,7 +78,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_merge_is_a_stable_sort(sources in proptest::collection::vec(proptest::collection::vec(0u8..5, 0..20), 1..20)) {
+        fn a_merge_is_a_stable_sort(
+            sources in proptest::collection::vec(proptest::collection::vec(0u8..5, 0..20), 1..20)
+        ) {
             let sources: Vec<Vec<u8>> = sources.into_iter().map(|mut s| { s.sort_unstable(); s }).collect();
             let mut expected: Vec<(u8, usize)> = Vec::new();
             for (source, bytes) in sources.iter().enumerate() {

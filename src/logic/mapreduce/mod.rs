@@ -1,8 +1,8 @@
 //! MapReduce: what a job is, and every decision about it.
 //!
-//! Dean and Ghemawat, MapReduce: Simplified Data Processing on Large Clusters (OSDI 2004). A job reads records, maps each to
-//! pairs of key and value, and reduces all values of a key to lines of output. Inputs are cut into splits, one map task
-//! each; keys are spread over partitions, one reduce task each.
+//! Dean and Ghemawat, MapReduce: Simplified Data Processing on Large Clusters (OSDI 2004). A job reads records,
+//! maps each to pairs of key and value, and reduces all values of a key to lines of output. Inputs are cut into
+//! splits, one map task each; keys are spread over partitions, one reduce task each.
 //!
 //! In reading order:
 //!
@@ -17,8 +17,8 @@
 //!
 //! Invariants:
 //! 1. Every line of input belongs to exactly one split, every key to exactly one partition.
-//! 2. The order of pairs is that of the bytes of their keys; among equal keys that of the map tasks, and within one that in
-//!    which they were emitted. So an attempt that is repeated gives the same bytes.
+//! 2. The order of pairs is that of the bytes of their keys; among equal keys that of the map tasks, and within
+//!    one that in which they were emitted. So an attempt that is repeated gives the same bytes.
 //! 3. Only the attempt that is accepted counts: for output, and for counters.
 //! 4. A job is what its records say. Any number of the first of them is a job at an earlier moment.
 //!

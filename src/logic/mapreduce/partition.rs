@@ -80,8 +80,8 @@ fn prefix(key: &[u8], separator: u8, first: u32) -> &[u8] {
 
 /// Borders that cut a sample of keys into as many equal parts as there are reducers.
 ///
-/// A key that is a large part of the sample may be several borders at once; the partitions between stay empty, because a
-/// key is never divided.
+/// A key that is a large part of the sample may be several borders at once; the partitions between stay empty,
+/// because a key is never divided.
 pub fn borders(mut sample: Vec<Vec<u8>>, reducers: u32) -> Vec<Vec<u8>> {
     sample.sort_unstable();
     if sample.is_empty() {
@@ -114,8 +114,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_are_in_order_and_within(keys in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4), 0..60),
-                                          reducers in 1u32..9) {
+        fn ranges_are_in_order_and_within(
+            keys in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4), 0..60),
+            reducers in 1u32..9,
+        ) {
             let range = Partitioner::Range { borders: borders(keys.clone(), reducers) };
             let mut keys = keys;
             keys.sort();

@@ -1,9 +1,9 @@
 //! Commands as mappers, combiners and reducers: the contract of Hadoop Streaming.
 //!
-//! A command is a line for `sh -c`. It reads lines on standard input and writes lines on standard output. A mapper reads
-//! the lines of its split; what it writes is cut at the first tab into key and value (see
-//! [`Fields`](crate::logic::mapreduce::job::Fields)). A combiner or reducer reads lines `key TAB value`, sorted by key.
-//! A line of a combiner is a pair again; a line of a reducer is a line of output.
+//! A command is a line for `sh -c`. It reads lines on standard input and writes lines on standard output. A mapper
+//! reads the lines of its split; what it writes is cut at the first tab into key and value (see
+//! [`Fields`](crate::logic::mapreduce::job::Fields)). A combiner or reducer reads lines `key TAB value`, sorted by
+//! key. A line of a combiner is a pair again; a line of a reducer is a line of output.
 //!
 //! * `command`: the line and its environment (`mapreduce_map_input_file`, `mapreduce_task_partition`, ...).
 //! * `process`: runs it, feeds it, and reads what it writes.
