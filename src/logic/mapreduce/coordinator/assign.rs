@@ -62,8 +62,8 @@ impl Coordinator {
     }
 }
 
-/// A task that waits. One that came to grief at this worker before is left to the other idle workers, if it did not come
-/// to grief at all of them.
+/// A task that waits. One that came to grief at this worker before is left to the other idle workers, if it did not
+/// come to grief at all of them.
 fn waiting(table: &Table, worker: WorkerId, free: &BTreeMap<WorkerId, u32>) -> Option<TaskId> {
     let avoids = |task: TaskId, worker: WorkerId| table.task(task).is_some_and(|t| t.avoid.contains(&worker));
     let others =
