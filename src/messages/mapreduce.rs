@@ -177,9 +177,9 @@ pub struct WorkerLine {
 /// What a worker is to do, with all that it needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskOrders {
-    /// The term of office of the coordinator: orders of an earlier term than the worker knows are void. 0: this report was
-    /// overtaken by a later one of the same worker; it says nothing, and acknowledges nothing. Else what the report said
-    /// has ended is noted.
+    /// The term of office of the coordinator: orders of an earlier term than the worker knows are void. 0: this report
+    /// was overtaken by a later one of the same worker; it says nothing, and acknowledges nothing. Else what the report
+    /// said has ended is noted.
     pub token: u64,
     /// Attempts to run.
     pub start: Vec<Order>,

@@ -118,6 +118,12 @@ impl Attempt {
     }
 
     fn map(&self, split: Split) -> Result<Yield, Ending> {
+        // Another worker may find the input where this one does not.
+        File::open(&split.file).map_err(|error| {
+            let worker = self.bench.shelf.worker();
+            let text = format!("worker {worker} cannot open the input {}: {error}", split.file);
+            Ending::Failed(TaskFailure::machine(text))
+        })?;
         let task = MapTask { setup: self.setup.clone(), attempt: self.work.attempt, split };
         let output = run_map(&task, &self.env()?, &self.control).map_err(Ending::Failed)?;
         self.keep(&output.path, output.counters)

@@ -82,8 +82,8 @@ impl Journal {
         self.token
     }
 
-    /// All jobs, and the highest number that was ever used. A job that cannot be read is left out, with a word in the log.
-    /// What is left of one that was being submitted or removed when its coordinator died is removed.
+    /// All jobs, and the highest number that was ever used. A job that cannot be read is left out, with a word in the
+    /// log. What is left of one that was being submitted or removed when its coordinator died is removed.
     ///
     /// # Errors
     /// When the store does not serve, or this coordinator is out of office.

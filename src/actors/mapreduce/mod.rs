@@ -1,11 +1,13 @@
 //! MapReduce in a cluster: the coordinator of all jobs, the workers that run their tasks, and the shuffle between them.
 //!
 //! ```text
-//!  user ── Submit, Survey, Parts ──▶ coordinator (at the leader of group 1) ◀── Report / Orders ──▶ worker
-//!                                        │ records, before they are acted on                         │ threads: run_map,
-//!                                        ▼                                                           ▼ run_reduce
-//!                                    the store (group 1)                 shuffle ── Extents, Fetch ──▶ depot (at every worker)
+//!  user ── Submit, Survey, Parts ──▶ coordinator ◀── Report / Orders ──▶ worker
+//!                                        │ records, before they are          │ threads: run_map, run_reduce
+//!                                        ▼ acted on                          ▼
+//!                                    the store             shuffle ── Extents, Fetch ──▶ depot (at every worker)
 //! ```
+//!
+//! The coordinator, and the store it writes to, are at the leader of group 1.
 //!
 //! In reading order:
 //!
@@ -16,10 +18,10 @@
 //! * [`shelf`]: a worker's directory. [`depot`]: hands out what stands there. [`shuffle`]: fetches it from others.
 //!
 //! Invariants:
-//! 1. *Written before acted upon.* While records are being written, nothing else is taken in; orders leave when they are
-//!    committed. So what a worker or user hears is in the store.
-//! 2. *One office.* The office is a key of the store; whoever enters raises its version, and every write of a coordinator
-//!    is conditional on the version it entered with. One that was cut off, or hung, can commit nothing.
+//! 1. *Written before acted upon.* While records are being written, nothing else is taken in; orders leave when they
+//!    are committed. So what a worker or user hears is in the store.
+//! 2. *One office.* The office is a key of the store; whoever enters raises its version, and every write of a
+//!    coordinator is conditional on the version it entered with. One that was cut off, or hung, can commit nothing.
 //! 3. *The office goes with the leadership of group 1.* A leader enters as soon as it leads, so the jobs wait no longer
 //!    than the store, and what the coordinator writes is not sent around. Leadership is no proof; the version is.
 //! 4. An attempt runs on a thread of its own, at a low priority, so that consensus does not wait for it.

@@ -1,12 +1,14 @@
 //! mr: MapReduce.
 //!
 //! On this machine:
-//! * `run.rs`: jobs that come with Quorate; `stream.rs`: jobs made of commands; `generate.rs`: input for trying things out.
+//! * `run.rs`: jobs that come with Quorate; `stream.rs`: jobs made of commands; `generate.rs`: input for trying things
+//!   out.
 //! * `options.rs`: the options that jobs have in common; `local.rs`: running one here, its progress and its report.
 //!
 //! On a cluster:
 //! * `submit.rs`: submit; `job.rs`: a job as its command line describes it.
-//! * `jobs.rs`: list, status, logs, cancel, collect; `worker.rs`: worker, workers; `show.rs`: a job, for people and machines.
+//! * `jobs.rs`: list, status, logs, cancel, collect; `worker.rs`: worker, workers; `show.rs`: a job, for people and
+//!   machines.
 
 mod generate;
 mod job;

@@ -23,8 +23,8 @@ pub(super) struct WorkersArgs {
 
 /// Run a worker that is no node of the cluster, until Ctrl-C.
 ///
-/// Workers share no directory with each other: they fetch from each other what they need. Only the input of a job must be
-/// found by all of them under the same path.
+/// Workers share no directory with each other: they fetch from each other what they need. Only the input of a job must
+/// be found by all of them under the same path.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quorate mr worker --dir /var/tmp/worker
@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     slots: u32,
     /// Memory that all of them together may use for their data, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(16..1_048_576))]
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = mebibytes())]
     memory: u64,
     /// Where it listens, for other workers; port 0: any
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
@@ -49,11 +49,20 @@ pub(super) struct Args {
     pub(super) cluster: ClusterArgs,
 }
 
+fn mebibytes() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(16..1_048_576)
+}
+
+fn value(worker: &WorkerLine) -> Value {
+    json!({
+        "worker": worker.worker.to_string(), "address": worker.address, "slots": worker.slots,
+    })
+}
+
 impl WorkersArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let workers = self.cluster.run(async |cluster| cluster.client().workers().await.map_err(explain))?;
         let mut out = Output::new(self.cluster.json);
-        let value = |worker: &WorkerLine| json!({"worker": worker.worker.to_string(), "address": worker.address, "slots": worker.slots});
         if out.json {
             out.value(&workers.iter().map(value).collect::<Value>())?;
         }
