@@ -2,8 +2,8 @@
 //!
 //! A round (a frame of the log, a message to each follower, their answers) costs nearly the same for one request as for
 //! fifty: wake-ups, system calls, a sync. So a request that comes while others are under way waits until as many
-//! wait as are under way, or until some of those have come back. That is Nagle's rule (RFC 896) with requests for bytes:
-//! it needs no timer, somebody alone never waits, and the busier the machine is, the larger the rounds become.
+//! wait as are under way, or until some of those have come back. That is Nagle's rule (RFC 896) with requests for
+//! bytes: it needs no timer, somebody alone never waits, and the busier the machine is, the larger the rounds become.
 
 /// Bytes that make a round of their own worth while, however much is under way.
 const ENOUGH_BYTES: usize = 64 << 10;
