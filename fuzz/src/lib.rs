@@ -1,8 +1,8 @@
 //! Bodies for fuzzing: each is given any bytes, and must come back without a panic and without taking much memory.
 //!
 //! `tests/fuzz.rs` runs them on bytes that it makes up, and measures their memory; `cargo fuzz` runs them with the
-//! coverage of the code as its guide (see `docs/testing.md`). Where a checksum would turn away whatever is made up, there
-//! is a second body that gives the bytes a right one, so that what is behind the checksum is reached, too.
+//! coverage of the code as its guide (see `docs/testing.md`). Where a checksum would turn away whatever is made up,
+//! there is a second body that gives the bytes a right one, so that what is behind the checksum is reached, too.
 
 use std::sync::Arc;
 
@@ -105,8 +105,8 @@ pub fn log_file(data: &[u8]) {
     open_log(data);
 }
 
-/// The records in the frames of a segment whose header, places and checksums are right (`docs/storage.md`). The bytes are
-/// the payloads of the frames; two bytes before each say how long it is.
+/// The records in the frames of a segment whose header, places and checksums are right (`docs/storage.md`). The bytes
+/// are the payloads of the frames; two bytes before each say how long it is.
 pub fn log_records(data: &[u8]) {
     const SEGMENT: u64 = 1;
     let mut segment = b"QUORWAL\0".to_vec();
