@@ -1,8 +1,9 @@
 //! How long locks take: `cargo bench --bench lock [-- ROUNDS]`.
 //!
-//! Three node processes under `quorate up`. `free`: acquiring a lock that is free and releasing it. `handover`: from the
-//! moment at which the holder asks for the release to the moment at which the next one in line holds the lock, with one
-//! waiter and with a hundred, each a client with connections of its own. QUORATE_BINARY names the binary to be measured.
+//! Three node processes under `quorate up`. `free`: acquiring a lock that is free and releasing it. `handover`: from
+//! the moment at which the holder asks for the release to the moment at which the next one in line holds the lock, with
+//! one waiter and with a hundred, each a client with connections of its own. QUORATE_BINARY names the binary to be
+//! measured.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

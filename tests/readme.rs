@@ -318,7 +318,9 @@ fn every_block_is_of_a_kind_that_is_checked() {
         let text = text_of(&page);
         for name in text.split("--test ").skip(1) {
             let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            assert!(project_file(&format!("tests/{name}.rs")).exists(), "{page}: there is no test {name}");
+            let is_there = |file: String| project_file(&file).exists();
+            let found = is_there(format!("tests/{name}.rs")) || is_there(format!("tests/{name}/main.rs"));
+            assert!(found, "{page}: there is no test {name}");
         }
     }
     assert!(page.contains("<!-- figures -->\n") && page.contains("<!-- /figures -->\n"));

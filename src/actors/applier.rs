@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::prelude::*;
+use thiserror::Error;
 
 use super::background::Background;
 use super::supervision::Port;
@@ -57,17 +58,37 @@ pub struct Restored {
     pub membership: Membership,
 }
 
+/// Why a snapshot cannot be restored.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// What is stored is not what was written: reading it again is of no use.
+    #[error("{0}")]
+    Damaged(String),
+    /// Anything else: the next attempt may succeed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<StorageError> for RestoreError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Damaged { .. } => RestoreError::Damaged(error.to_string()),
+            _ => RestoreError::Failed(error.to_string()),
+        }
+    }
+}
+
 impl Restored {
     /// Reads a snapshot; blocks. `None`: the empty store.
     ///
     /// # Errors
-    /// A sentence, when the snapshot cannot be read.
+    /// See [`RestoreError`].
     pub fn read(
         group: GroupId,
         store: &SnapshotStore,
         mark: Option<&SnapshotMark>,
         bootstrap: Membership,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, RestoreError> {
         let Some(mark) = mark else {
             return Ok(Restored {
                 machine: Machine::new(group),
@@ -75,13 +96,17 @@ impl Restored {
                 membership: bootstrap,
             });
         };
-        let reader = store.read(mark).map_err(|error| error.to_string())?;
+        let reader = store.read(mark)?;
+        // The file is whole, so what does not make sense in it was written so.
+        let senseless = |error: &dyn std::fmt::Display| {
+            RestoreError::Damaged(format!("the snapshot {} cannot be restored: {error}", mark.name))
+        };
         let mut restorer = Restorer::new(group);
         for number in 0..reader.chunk_count() {
-            let chunk = reader.chunk(number).map_err(|error| error.to_string())?;
-            restorer.chunk(&chunk).map_err(|error| error.to_string())?;
+            let chunk = reader.chunk(number)?;
+            restorer.chunk(&chunk).map_err(|error| senseless(&error))?;
         }
-        let machine = restorer.finish().map_err(|error| error.to_string())?;
+        let machine = restorer.finish().map_err(|error| senseless(&error))?;
         Ok(Restored { machine, last: mark.meta.last, membership: mark.meta.membership.clone() })
     }
 }
@@ -105,7 +130,7 @@ pub struct Applier {
 /// To itself: the store that a snapshot of the leader's was read into.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Installed(Result<Restored, String>);
+struct Installed(Result<Restored, RestoreError>);
 
 impl Applier {
     /// An applier over a restored state.

@@ -61,6 +61,8 @@ pub struct KvServer {
     advancing: bool,
     stats: Stats,
     pending: Pending<Caller>,
+    /// The highest index at which a proposal was placed, and the latest term in which one was.
+    placed: LogPosition,
     proposals: Vec<Proposal>,
     proposed_bytes: usize,
     linearizable: ReadBatch,
@@ -91,6 +93,7 @@ impl KvServer {
             advancing: false,
             stats: Stats::default(),
             pending,
+            placed: LogPosition::default(),
             proposals: Vec::new(),
             proposed_bytes: 0,
             linearizable: ReadBatch::default(),
@@ -233,6 +236,8 @@ impl KvServer {
 
     fn take_verdicts(&mut self, verdicts: Verdicts) {
         for (id, position) in verdicts.accepted {
+            self.placed.index = self.placed.index.max(position.index);
+            self.placed.term = self.placed.term.max(position.term);
             if let Some(overwritten) = self.pending.place(id, position) {
                 overwritten.answer(Err(ServerError::Unknown));
             }
@@ -255,6 +260,21 @@ impl KvServer {
                 None => {}
             }
         }
+    }
+
+    /// An entry of a later term than all that were proposed here is committed at `upto`. Terms never fall along a log
+    /// (paper, 5.3), so behind it no log can hold an entry of those terms: whoever waits there was not served, and need
+    /// not wait until this log has grown as far.
+    fn overtake(&mut self, upto: LogPosition) {
+        if upto.term <= self.placed.term {
+            return;
+        }
+        for index in upto.index + 1..=self.placed.index {
+            if let Some(Fate::Overwritten(caller)) = self.pending.apply(LogPosition { index, ..upto }) {
+                caller.answer(Err(self.not_leader()));
+            }
+        }
+        self.placed = LogPosition::default();
     }
 }
 
@@ -325,6 +345,7 @@ impl Handler<Applied> for KvServer {
         for caller in self.pending.skip_to(applied.upto.index) {
             caller.answer(Err(ServerError::Unknown));
         }
+        self.overtake(applied.upto);
         self.machine_ms = applied.time_ms;
         self.log_clock.observe(applied.time_ms, self.spec.clock.now());
         self.pass_on_writes();
@@ -474,6 +495,32 @@ mod tests {
         });
         assert_eq!(answers.try_recv(), Ok(Err(ServerError::Unknown)));
     }
+
+    #[test]
+    fn a_committed_entry_of_a_later_term_settles_what_waits_behind_it() {
+        let (heard, answers) = std::sync::mpsc::channel();
+        run(async move {
+            let others = Others::default().start();
+            let mut server = server(&others);
+            let reply = Ref::local(move |responses: Vec<crate::messages::client::Response>| {
+                responses.into_iter().for_each(|response| drop(heard.send((response.id, response.result))));
+                Ok(())
+            });
+            for (id, index, term) in [(1, 100, 2), (2, 101, 3)] {
+                let caller = Caller::new(reply.clone(), id, Kind::Stateless);
+                let proposal = server.pending.admit(caller, 1).ok().expect("there is room");
+                let accepted = vec![(proposal, LogPosition { index, term })];
+                server.take_verdicts(Verdicts { accepted, ..Default::default() });
+            }
+            server.overtake(LogPosition { index: 50, term: 3 });
+            assert_eq!(server.pending.len(), 2, "an entry of this term may stand behind");
+            server.overtake(LogPosition { index: 51, term: 4 });
+            assert!(server.pending.is_empty());
+        });
+        let not_leader = || Err(ServerError::NotLeader { leader: None });
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [(1, not_leader()), (2, not_leader())]);
+    }
+
     fn puts(count: u64) -> Incoming {
         let reply = Ref::local(|_: Vec<crate::messages::client::Response>| Ok(()));
         let put = |id| {

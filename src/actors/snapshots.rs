@@ -67,25 +67,27 @@ impl SnapshotDesk {
     pub(crate) fn read(&self, life: u64, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) {
         let desk = self.clone();
         self.thread.run(move || {
-            let input = desk.read_now(wanted, snapshot);
-            let _ = desk.read.tell(ChunkRead { life, input });
+            if let Some(input) = desk.read_now(wanted, snapshot) {
+                let _ = desk.read.tell(ChunkRead { life, input });
+            }
         });
     }
 
-    fn read_now(&self, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) -> Input {
+    /// The answer to the core; `None`: none is needed.
+    fn read_now(&self, wanted: ChunkWanted, snapshot: Option<SnapshotMark>) -> Option<Input> {
         let unavailable = Input::ChunkUnavailable { to: wanted.to, snapshot: wanted.snapshot };
         let Some(mark) = snapshot.filter(|mark| mark.meta.last == wanted.snapshot) else {
-            return unavailable;
+            return Some(unavailable);
         };
         match self.read_chunk(&mark, wanted.number) {
             Ok(Some((data, last))) => {
-                Input::ChunkRead { to: wanted.to, meta: mark.meta, number: wanted.number, last, data }
+                Some(Input::ChunkRead { to: wanted.to, meta: mark.meta, number: wanted.number, last, data })
             }
-            // It was asked for before it was known how many there are.
-            Ok(None) => unavailable,
+            // It was asked for before it was known how many there are. The snapshot is not gone for that.
+            Ok(None) => None,
             Err(error) => {
                 tracing::error!(snapshot = mark.name, %error, "a chunk cannot be sent");
-                unavailable
+                Some(unavailable)
             }
         }
     }
@@ -129,10 +131,13 @@ impl SnapshotDesk {
     fn store_now(&self, life: u64, chunk: StoreChunk) -> Result<Option<SnapshotMark>, StorageError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (life, chunk.transfer);
-        if chunk.number == 0 || open.incoming.as_ref().is_none_or(|(opened, _)| *opened != key) {
+        if chunk.number == 0 {
             open.incoming = Some((key, self.store.receive(chunk.meta)?));
         }
-        let (_, incoming) = open.incoming.as_mut().expect("it was opened just now");
+        let Some((_, incoming)) = open.incoming.as_mut().filter(|(opened, _)| *opened == key) else {
+            // It was on its way here when that failed; the leader begins anew.
+            return Err(StorageError::BadChunk("one before it was not stored".to_owned()));
+        };
         incoming.store(chunk.number, &chunk.data, chunk.last)?;
         if !chunk.last {
             return Ok(None);
@@ -249,7 +254,7 @@ mod tests {
 
     /// The core does not know how many chunks there are before it was given the last one.
     #[test]
-    fn a_chunk_behind_the_last_is_unavailable() {
+    fn a_chunk_behind_the_last_is_not_answered() {
         let store = SnapshotStore::open(Arc::new(SimDisk::new(1)), None).expect("an empty disk");
         let last = LogPosition { index: 5, term: 1 };
         let membership = Membership::of_voters([NodeId(1)]);
@@ -262,8 +267,31 @@ mod tests {
         let desk = SnapshotDesk::new(store, thread, nobody.port(), nobody.port());
         let read =
             |number| desk.read_now(ChunkWanted { to: NodeId(2), snapshot: last, number }, Some(mark.clone()));
-        assert!(matches!(read(0), Input::ChunkRead { number: 0, last: true, .. }));
-        assert!(matches!(read(1), Input::ChunkUnavailable { .. }));
+        assert!(matches!(read(0), Some(Input::ChunkRead { number: 0, last: true, .. })));
+        assert!(read(1).is_none());
+    }
+
+    /// It was on its way to the thread when the one before it could not be stored.
+    #[test]
+    fn a_chunk_behind_one_that_failed_is_refused() {
+        let store = SnapshotStore::open(Arc::new(SimDisk::new(1)), None).expect("an empty disk");
+        let meta = SnapshotMeta {
+            group: GroupId(1),
+            last: LogPosition { index: 5, term: 1 },
+            membership: Membership::of_voters([NodeId(1)]),
+        };
+        let nobody = Slot::<Nobody>::new("nobody");
+        let desk = SnapshotDesk::new(store, Background::queue(|_| {}), nobody.port(), nobody.port());
+        let chunk = |number, last| StoreChunk {
+            transfer: 1,
+            meta: meta.clone(),
+            number,
+            last,
+            data: bytes::Bytes::from_static(b"not a chunk"),
+        };
+        assert!(matches!(desk.store_now(1, chunk(0, false)), Err(StorageError::BadChunk(_))));
+        desk.open.lock().expect("no test panics with it").incoming = None;
+        assert!(matches!(desk.store_now(1, chunk(1, true)), Err(StorageError::BadChunk(_))));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::config::Config;
 use super::disk::Storage;
@@ -77,7 +77,7 @@ impl Node {
         id: NodeId,
     ) -> Result<Node, Failure> {
         let Identified { store, peers, lock } = environment.identify(config, id)?;
-        let (ending, endings) = unbounded_channel();
+        let (ending, mut endings) = unbounded_channel();
         let (storage, recovered) = Storage::open(config, id, environment, ending.clone())?;
         let registry = Registry::new(environment.random());
         let failed = ending.clone();
@@ -85,6 +85,7 @@ impl Node {
         let me = Identity { cluster: config.cluster.id.clone(), node: id, store };
         let parts = Parts {
             environment,
+            ending: ending.clone(),
             config,
             id,
             router: Router::new(me, addresses(config)),
@@ -99,7 +100,12 @@ impl Node {
             let _ = failed.send(Failure::internal(text));
         });
         let root = root.start(&registry);
-        match root.ready().await {
+        let started = tokio::select! {
+            biased;
+            Some(failure) = endings.recv() => return Err(failure),
+            started = root.ready() => started,
+        };
+        match started {
             Ok(()) => Ok(Node { root, endings, registry, links, _watch: watch, storage, _lock: lock }),
             Err(exit) => Err(Failure::new(UNAVAILABLE, format!("the node did not start: {exit}"))),
         }
@@ -135,6 +141,7 @@ impl Node {
 /// What is needed while a node is put together.
 struct Parts<'a> {
     environment: &'a dyn Environment,
+    ending: UnboundedSender<Failure>,
     config: &'a Config,
     id: NodeId,
     router: Arc<Router>,
@@ -328,6 +335,7 @@ impl Parts<'_> {
             peers.insert(node.id, peer);
         }
         Ok(Shared {
+            ending: self.ending.clone(),
             node: self.id,
             clock: self.clock.clone(),
             wal: storage.wal.clone(),

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::exit::{DAMAGED, Failure};
 use crate::actors::admin::GroupPorts;
-use crate::actors::applier::{Applier, ApplierSpec, Restored};
+use crate::actors::applier::{Applier, ApplierSpec, RestoreError, Restored};
 use crate::actors::background::Background;
 use crate::actors::caller::Incoming;
 use crate::actors::clock::NodeClock;
@@ -34,6 +36,8 @@ const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 /// What all groups of a node share.
 #[derive(Clone)]
 pub(super) struct Shared {
+    /// Ends the node.
+    pub ending: UnboundedSender<Failure>,
     pub node: NodeId,
     pub clock: NodeClock,
     pub wal: WalHandle,
@@ -171,6 +175,8 @@ fn applier_child(
 }
 
 /// Reads the newest snapshot on a thread that may block.
+///
+/// One that is damaged stays so: the node ends and says it, instead of trying for ever.
 async fn restore(shared: &Shared, group: GroupId, state: &RecoveredGroup) -> Result<Restored, String> {
     let (reply, answer) = oneshot::channel();
     let (store, mark) = (shared.snapshots.clone(), state.snapshot.clone());
@@ -178,7 +184,13 @@ async fn restore(shared: &Shared, group: GroupId, state: &RecoveredGroup) -> Res
     shared.snapshot_reader.run(move || {
         drop(reply.send(Restored::read(group, &store, mark.as_ref(), bootstrap)));
     });
-    answer.await.map_err(|_| "reading the snapshot was cut short".to_owned())?
+    let restored = answer.await.map_err(|_| "reading the snapshot was cut short".to_owned())?;
+    restored.map_err(|error| {
+        if let RestoreError::Damaged(what) = &error {
+            let _ = shared.ending.send(Failure::new(DAMAGED, what.clone()));
+        }
+        error.to_string()
+    })
 }
 
 fn peer_child(

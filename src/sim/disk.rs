@@ -48,7 +48,7 @@ impl DiskPace {
     }
 }
 
-/// The owner of a log that is worked on by [`work_on`].
+/// The owner of a log that is worked on by `work_on`.
 pub struct SimLog(mpsc::UnboundedSender<oneshot::Sender<()>>);
 
 impl SimLog {

@@ -102,7 +102,7 @@ pub async fn generic(lab: Rc<Lab>, load: Load) {
         assert!(total > 0, "nothing was done");
         lab.check_sizes().await;
     }
-    lab.check_linearizable(Model::Append);
+    lab.check_linearizable(Model::Versioned);
 }
 
 /// As with versions: no append waits for a timer.
@@ -133,7 +133,7 @@ pub async fn one_key(lab: Rc<Lab>) {
     }
     let value = lab.asker().plain_get("k").await;
     (0..5).for_each(|place| check_appends(&value, place, 10));
-    lab.check_linearizable(Model::Append);
+    lab.check_linearizable(Model::Versioned);
 }
 
 /// Here, too, the minority's get must end after the partition has healed.
@@ -168,7 +168,7 @@ pub async fn one_partition(lab: Rc<Lab>) {
     timeout(3 * E, put).await.expect("the put ends in time").expect("it runs to its end");
     timeout(3 * E, get).await.expect("the get ends in time").expect("it runs to its end");
     assert_eq!(a.plain_get("1").await, "15");
-    lab.check_linearizable(Model::Append);
+    lab.check_linearizable(Model::Versioned);
 }
 
 pub async fn snapshot_rpc(lab: Rc<Lab>) {
@@ -198,7 +198,7 @@ pub async fn snapshot_rpc(lab: Rc<Lab>) {
     for (key, value) in [("c", "C"), ("e", "E"), ("1", "1")] {
         assert_eq!(asker.plain_get(key).await, value);
     }
-    lab.check_linearizable(Model::Append);
+    lab.check_linearizable(Model::Versioned);
 }
 
 /// The asker keeps no session, so that the snapshot is that of one key alone.

@@ -42,7 +42,10 @@ pub enum ClerkError {
     },
     /// The lock is no longer held under the token that the change was to be made under, and nothing was changed: stop
     /// doing what the lock protects.
-    #[error("the lock is {}, not held under this token", .holder.map_or("free".to_owned(), |token| format!("held under token {token}")))]
+    #[error(
+        "the lock is {}, not held under this token",
+        .holder.map_or("free".to_owned(), |token| format!("held under token {token}"))
+    )]
     LockLost {
         /// Token of the holder now, if there is one.
         holder: Option<Token>,

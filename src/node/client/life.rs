@@ -35,7 +35,8 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Runs a task where the clerk runs, until it ends by itself. It may hold a client, and then the clerk runs as long.
+    /// Runs a task where the clerk runs, until it ends by itself. It may hold a client, and then the clerk runs as
+    /// long.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), ClerkError> {
         let gone = |_| ClerkError::Unavailable("the client's thread has died".to_owned());
         self.tasks.send(Box::pin(task)).map_err(gone)

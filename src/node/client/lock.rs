@@ -289,11 +289,15 @@ impl Keeper {
         }
     }
 
-    /// Keeps a place until the end. True: the place was lost before it was the first, and another is wanted.
+    /// Keeps a place until the end. True: the place was lost before the caller was told, and another is wanted.
     async fn keep(&self, mut place: Place, ended: &mut oneshot::Receiver<Parting>) -> bool {
         let mut turn = std::pin::pin!(self.turn(place.lease));
         loop {
             if place.held {
+                if self.is_waited_for() && Instant::now() >= place.until {
+                    // The answer came so late that the lock may be lost again, and nobody was told that it was held.
+                    return true;
+                }
                 self.state.send_replace(State::Held { token: place.lease.index, until: place.until });
             }
             tokio::select! {
@@ -313,6 +317,11 @@ impl Keeper {
                 () = &mut turn, if !place.held => place.held = true,
             }
         }
+    }
+
+    /// Whether the caller has not been told yet that the lock is held.
+    fn is_waited_for(&self) -> bool {
+        matches!(*self.state.borrow(), State::Waiting)
     }
 
     /// Leaves a queue in which there may be a place.

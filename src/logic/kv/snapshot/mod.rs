@@ -12,7 +12,7 @@
 //! 4 REPLY   := seq(u64) outcome(MessagePack)                       of the session before it, in order of seq
 //! 5 RECORD  := see `row.rs`, without the digest                                              in order of keys
 //! 6 END     := state hash(16)                                                                once, last
-//! 7 CLAIM   := as LEASE, then length of the lock's name(u32) name owner           among the leases, for one that claims a lock
+//! 7 CLAIM   := as LEASE, then length of the lock's name(u32) name owner   among the leases
 //! ```
 //! Numbers are little-endian. A chunk is as long as the writer was allowed; only a single large item makes it longer.
 

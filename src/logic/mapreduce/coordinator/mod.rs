@@ -35,6 +35,9 @@ const STRIKES: u32 = 2;
 /// Longer texts of failures are cut, in bytes.
 const LONGEST_TEXT: usize = 8 << 10;
 
+/// No life of a worker has this number.
+const NO_LIFE: u64 = 0;
+
 /// How patient a coordinator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -166,12 +169,13 @@ impl Coordinator {
         orders
     }
 
-    /// Where the output of each map task is, for a reducer. Empty until all of them are done.
+    /// Where the output of each map task is, for a reducer. Empty until all of them are done, and while whoever holds
+    /// one of them may still be heard: a reducer that was sent nowhere would have that map task made again.
     pub fn sources(&self, job: JobId) -> Vec<Place> {
         self.places(job, Phase::Map)
     }
 
-    /// Where the output of each reduce task is. Empty until all of them are done.
+    /// Where the output of each reduce task is. Empty as [`sources`](Self::sources) are.
     pub fn parts(&self, job: JobId) -> Vec<Place> {
         self.places(job, Phase::Reduce)
     }
@@ -204,8 +208,13 @@ impl Coordinator {
         let places = entry.table.tasks(phase).iter().zip(0..).map(|(task, index)| {
             let done = task.done.as_ref()?;
             let attempt = Attempt { task: TaskId { phase, index }, number: done.number };
-            let address = self.workers.get(&done.worker).map(|worker| worker.address.clone());
-            Some(Place { attempt, worker: done.worker, address: address.unwrap_or_default() })
+            let address = match self.workers.get(&done.worker) {
+                Some(unheard) if unheard.address.is_empty() => return None,
+                Some(worker) => worker.address.clone(),
+                // It was given up. Whoever looks for the output learns that, and it is made again.
+                None => String::new(),
+            };
+            Some(Place { attempt, worker: done.worker, address })
         });
         places.collect::<Option<Vec<_>>>().unwrap_or_default()
     }
@@ -225,6 +234,11 @@ impl Coordinator {
             watch.begin(attempt, self.now);
             // Whoever ran something for the coordinator before is given time to be heard by this one.
             self.workers.entry(life.worker).or_insert_with(|| Worker::unheard(life.boot, self.now));
+        }
+        let tasks = [Phase::Map, Phase::Reduce].into_iter().flat_map(|phase| table.tasks(phase));
+        for done in tasks.filter(|_| table.verdict().is_none()).filter_map(|task| task.done.as_ref()) {
+            // So is whoever holds something: what it finished counts in each of its lives.
+            self.workers.entry(done.worker).or_insert_with(|| Worker::unheard(NO_LIFE, self.now));
         }
         self.jobs.insert(job, Entry { table, shape, watch, strikes: BTreeMap::new() });
     }

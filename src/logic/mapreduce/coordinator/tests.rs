@@ -58,6 +58,19 @@ impl Rig {
         self.put(Input::Report(report))
     }
 
+    /// Another coordinator, a minute later, which knows what was written.
+    fn heir(&self, shape: Shape) -> Rig {
+        let records = self.log.iter().map(|(_, record)| record.clone()).collect();
+        let now = self.now + Duration::from_secs(60);
+        let mut heir = Rig { core: Coordinator::new(patience()), now, log: Vec::new() };
+        assert!(heir.put(Input::Job { job: JOB, shape, records }).is_empty());
+        heir
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.core.sources(JOB).into_iter().map(|place| place.address).collect()
+    }
+
     fn table(&self) -> &Table {
         self.core.table(JOB).expect("it is known")
     }
@@ -232,7 +245,10 @@ fn a_straggler_gets_a_second_attempt_and_the_first_to_finish_wins() {
     rig.hear(2, &[], &[(second, done())]);
     assert_eq!(rig.core.orders(WorkerId(1)).stop, [work(slow)]);
     assert!(rig.hear(1, &[], &[(slow, done())]).is_empty(), "the late one is ignored");
-    assert_eq!(rig.core.survey(JOB).expect("known").counters.get("g", "n"), 5, "and does not count");
+    let last = if rig.starts(1).is_empty() { 2 } else { 1 };
+    rig.hear(last, &[], &[(reduce(0, 1), done())]);
+    let counters = rig.core.survey(JOB).expect("it is known").counters;
+    assert_eq!(counters.get("g", "n"), 5 + 1, "and does not count");
 }
 
 #[test]
@@ -278,14 +294,34 @@ fn who_takes_over_gives_running_attempts_time_to_be_heard() {
     let mut rig = Rig::new(2, 1);
     rig.hear(1, &[], &[]);
     rig.hear(1, &[], &[(map(0, 1), done())]);
-    let records = rig.log.iter().map(|(_, record)| record.clone()).collect();
-    let mut heir =
-        Rig { core: Coordinator::new(patience()), now: rig.now + Duration::from_secs(60), log: Vec::new() };
-    assert!(heir.put(Input::Job { job: JOB, shape: shape(2, 1), records }).is_empty());
+    let mut heir = rig.heir(shape(2, 1));
     assert_eq!(heir.table(), rig.table());
     assert!(heir.after(Duration::from_secs(2), Input::Tick).is_empty());
     let records = heir.hear(1, &[], &[(map(1, 1), done())]);
     assert!(matches!(records[0], Record::Done { .. }), "what it ran before counts: {records:?}");
+}
+
+#[test]
+fn who_takes_over_sends_nobody_for_output_whose_holder_it_may_still_hear() {
+    let mut rig = Rig::new(2, 1);
+    for worker in [1, 2] {
+        rig.hear(worker, &[], &[]);
+    }
+    rig.hear(1, &[], &[(map(0, 1), done())]);
+    rig.hear(2, &[], &[(map(1, 1), done())]);
+    assert_eq!(rig.addresses(), ["host-1:1", "host-2:1"]);
+    let mut heir = rig.heir(shape(2, 1));
+    heir.hear(1, &[], &[]);
+    assert!(heir.addresses().is_empty(), "the other worker has not said where it is");
+    heir.hear(2, &[], &[]);
+    assert_eq!(heir.addresses(), ["host-1:1", "host-2:1"]);
+    // A worker that stays away is not waited for.
+    let mut heir = rig.heir(shape(2, 1));
+    heir.now += patience().worker - TICK;
+    heir.hear(1, &[], &[]);
+    assert!(heir.addresses().is_empty());
+    heir.after(TICK, Input::Tick);
+    assert_eq!(heir.addresses(), ["host-1:1", ""]);
 }
 
 // Random histories.
@@ -479,7 +515,10 @@ impl History {
             let known = worker.running.contains_key(&attempt)
                 || worker.outputs.contains(&attempt)
                 || worker.ended.iter().any(|(ended, _)| *ended == attempt);
-            if known {
+            let unsourced =
+                attempt.task.phase == Phase::Reduce && sources.len() as u64 != u64::from(self.shape.maps);
+            // An order without sources is not sent yet.
+            if known || unsourced {
                 continue;
             }
             let missing = sources.iter().find(|place| {
