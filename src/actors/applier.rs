@@ -1,17 +1,20 @@
 //! The applier of a group: the replicated store, and the questions to it.
 
+mod restore;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::prelude::*;
-use thiserror::Error;
+
+pub use restore::{RestoreError, Restored};
 
 use super::background::Background;
 use super::supervision::Port;
 use super::tap::{Seen, TapPoint};
 use crate::logic::ids::{GroupId, Index, LogPosition};
+use crate::logic::kv::Machine;
 use crate::logic::kv::command::{LeaseId, Outcome, Query, Reply};
-use crate::logic::kv::{Machine, Restorer};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
 use crate::messages::group::{
@@ -46,69 +49,6 @@ pub struct ApplierSpec {
     pub chunk_bytes: usize,
     /// Who watches.
     pub tap: TapPoint,
-}
-
-/// The state that an applier starts from.
-pub struct Restored {
-    /// The store.
-    pub machine: Machine,
-    /// What is applied.
-    pub last: LogPosition,
-    /// The membership in force there.
-    pub membership: Membership,
-}
-
-/// Why a snapshot cannot be restored.
-#[derive(Debug, Error)]
-pub enum RestoreError {
-    /// What is stored is not what was written: reading it again is of no use.
-    #[error("{0}")]
-    Damaged(String),
-    /// Anything else: the next attempt may succeed.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<StorageError> for RestoreError {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::Damaged { .. } => RestoreError::Damaged(error.to_string()),
-            _ => RestoreError::Failed(error.to_string()),
-        }
-    }
-}
-
-impl Restored {
-    /// Reads a snapshot; blocks. `None`: the empty store.
-    ///
-    /// # Errors
-    /// See [`RestoreError`].
-    pub fn read(
-        group: GroupId,
-        store: &SnapshotStore,
-        mark: Option<&SnapshotMark>,
-        bootstrap: Membership,
-    ) -> Result<Self, RestoreError> {
-        let Some(mark) = mark else {
-            return Ok(Restored {
-                machine: Machine::new(group),
-                last: LogPosition::default(),
-                membership: bootstrap,
-            });
-        };
-        let reader = store.read(mark)?;
-        // The file is whole, so what does not make sense in it was written so.
-        let senseless = |error: &dyn std::fmt::Display| {
-            RestoreError::Damaged(format!("the snapshot {} cannot be restored: {error}", mark.name))
-        };
-        let mut restorer = Restorer::new(group);
-        for number in 0..reader.chunk_count() {
-            let chunk = reader.chunk(number)?;
-            restorer.chunk(&chunk).map_err(|error| senseless(&error))?;
-        }
-        let machine = restorer.finish().map_err(|error| senseless(&error))?;
-        Ok(Restored { machine, last: mark.meta.last, membership: mark.meta.membership.clone() })
-    }
 }
 
 /// The applier of a group.

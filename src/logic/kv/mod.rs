@@ -19,8 +19,8 @@
 //! # Rules
 //!
 //! * *Replicated state* is the records, the leases and what they claim, the sessions with their kept replies, log time
-//!   and the applied index. All of it is in snapshots and in the state hash. Everything else (deadline indices, sums) follows from
-//!   it and is built anew by a restore.
+//!   and the applied index. All of it is in snapshots and in the state hash. Everything else (deadline indices, sums)
+//!   follows from it and is built anew by a restore.
 //! * A key, lease or session that is due *is* absent, to reads and writes alike, from that log time on. That its memory
 //!   is freed later, a bounded number with each command, nobody can tell.
 //! * Versions are the lab's: absent is 0, a put of an absent key makes 1. So a key that was deleted (or expired) and
