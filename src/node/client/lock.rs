@@ -1,5 +1,5 @@
-//! Locks: one holder at a time among all clients, and a token by which the store knows the holder. `keeper` keeps a place
-//! in the queue.
+//! Locks: one holder at a time among all clients, and a token by which the store knows the holder. `keeper` keeps a
+//! place in the queue.
 
 mod keeper;
 
