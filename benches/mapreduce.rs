@@ -2,9 +2,10 @@
 //!
 //! `QUORATE_BENCH_MB` is the size of the input in MB (1000 by default); `QUORATE_BENCH_ONLY` runs the rows whose names
 //! hold that text; `QUORATE_BENCH_DIR` is where files go (by default, the directory for temporary files). Every row is
-//! a process of its own; its time, processor time and largest resident memory are the kernel's. All outputs are
-//! compared.
+//! a process of its own; its time, processor time and largest resident memory are the kernel's. The last column is
+//! its time as a multiple of the time of the first row of its kind, which is Quorate. All outputs are compared.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -30,11 +31,13 @@ fn main() -> io::Result<()> {
         dir: dir.path().to_path_buf(),
         only: std::env::var("QUORATE_BENCH_ONLY").unwrap_or_default(),
         bytes: megabytes * 1_000_000,
+        first: RefCell::default(),
     };
     println!("{megabytes} MB, {} processors", std::thread::available_parallelism()?);
-    println!("{:<44} {:>8} {:>8} {:>10} {:>10}", "", "s", "cpu s", "MB/s", "peak MiB");
+    println!("{:<44} {:>8} {:>8} {:>8} {:>9} {:>6}", "", "s", "cpu s", "MB/s", "peak MiB", "times");
     bench.word_count()?;
     bench.sort()?;
+    bench.memory()?;
     bench.small()
 }
 
@@ -42,6 +45,8 @@ struct Bench {
     dir: PathBuf,
     only: String,
     bytes: u64,
+    /// The kind of the rows that are run, and how long the first of them took.
+    first: RefCell<Option<(String, f64)>>,
 }
 
 impl Bench {
@@ -72,7 +77,7 @@ impl Bench {
                 .to_string(),
         ];
         for (row, command) in rows.iter().zip(&commands) {
-            if self.run(row, command)? {
+            if self.run(row, command, self.bytes)? {
                 let found = fs::read_to_string(self.dir.join("found"))?;
                 let found: BTreeMap<String, u64> = found
                     .lines()
@@ -97,7 +102,7 @@ impl Bench {
         let sorted = |command: &str, row: &str| -> io::Result<Option<u32>> {
             let _ = fs::remove_dir_all(self.dir.join("out"));
             fs::create_dir(self.dir.join("other"))?;
-            let ran = self.run(row, command)?;
+            let ran = self.run(row, command, self.bytes)?;
             let place = self.dir.join(if self.dir.join("out").exists() { "out" } else { "other" });
             let sum = checksum(&place);
             fs::remove_dir_all(self.dir.join("other"))?;
@@ -113,20 +118,56 @@ impl Bench {
         fs::remove_file(self.dir.join("records"))
     }
 
+    /// What grows with the input, and what does not: ten times as much text, and a key that has half of all values.
+    fn memory(&self) -> io::Result<()> {
+        let quorate = env!("CARGO_BIN_EXE_quorate");
+        let rows = ["memory: word count of ten times as much", "memory: one key has half of all values"];
+        if rows[0].contains(&self.only) {
+            let mut file = BufWriter::with_capacity(1 << 20, File::create(self.dir.join("text"))?);
+            Text::new(1).write(10 * self.bytes, &mut file)?;
+            file.flush()?;
+            let command = format!("{quorate} mr run wc --input text --output out >/dev/null && rm -r out");
+            self.run(rows[0], &command, 10 * self.bytes)?;
+            fs::remove_file(self.dir.join("text"))?;
+        }
+        if rows[1].contains(&self.only) {
+            let mut file = BufWriter::with_capacity(1 << 20, File::create(self.dir.join("pairs"))?);
+            let mut written = 0;
+            for number in 0u64.. {
+                if written >= self.bytes {
+                    break;
+                }
+                let key = if number % 2 == 0 { 0 } else { number };
+                let line = format!("key-{key}\tvalue {number} of this key\n");
+                file.write_all(line.as_bytes())?;
+                written += line.len() as u64;
+            }
+            file.flush()?;
+            // The reducer is compiled in, and writes every pair as it is.
+            let command = format!(
+                "{quorate} mr stream --mapper cat --input pairs --output out >/dev/null && \
+                 test $(cat out/part* | wc -c) = $(wc -c < pairs) && rm -r out"
+            );
+            self.run(rows[1], &command, self.bytes)?;
+            fs::remove_file(self.dir.join("pairs"))?;
+        }
+        Ok(())
+    }
+
     /// What a job costs beside its work.
     fn small(&self) -> io::Result<()> {
         fs::write(self.dir.join("small"), "a small file\n")?;
         let quorate = env!("CARGO_BIN_EXE_quorate");
-        self.run(
-            "one small file: quorate",
-            &format!("{quorate} mr run wc --input small --output out && rm -r out"),
-        )?;
+        for row in ["one small file: quorate", "one small file: once more"] {
+            let command = format!("{quorate} mr run wc --input small --output out >/dev/null && rm -r out");
+            self.run(row, &command, 13)?;
+        }
         Ok(())
     }
 
     /// Runs a row, with its standard output in the file `found`.
     #[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
-    fn run(&self, row: &str, command: &str) -> io::Result<bool> {
+    fn run(&self, row: &str, command: &str, bytes: u64) -> io::Result<bool> {
         if !row.contains(&self.only) {
             return Ok(false);
         }
@@ -148,11 +189,18 @@ impl Bench {
         assert_eq!(status, 0, "{command}");
         let seconds = start.elapsed().as_secs_f64();
         let time = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+        let kind = row.split(':').next().unwrap_or_default();
+        let mut first = self.first.borrow_mut();
+        let base = match &*first {
+            Some((name, base)) if name == kind => *base,
+            _ => first.insert((kind.to_string(), seconds)).1,
+        };
         println!(
-            "{row:<44} {seconds:>8.2} {:>8.2} {:>10.0} {:>10}",
+            "{row:<44} {seconds:>8.3} {:>8.2} {:>8.0} {:>9} {:>6.2}",
             time(usage.ru_utime) + time(usage.ru_stime),
-            self.bytes as f64 / 1e6 / seconds,
+            bytes as f64 / 1e6 / seconds,
             usage.ru_maxrss >> 10,
+            seconds / base,
         );
         Ok(true)
     }

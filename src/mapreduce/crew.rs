@@ -60,14 +60,7 @@ pub(super) struct Crew<'a> {
 
 impl<'a> Crew<'a> {
     pub(super) fn new(plan: Plan, env: Env, slots: u32, output: &'a OutputDirectory) -> Self {
-        let limits = &plan.setup.job.limits;
-        let shape = Shape {
-            maps: plan.setup.maps,
-            reduces: plan.setup.reducers,
-            rules: limits.into(),
-            stall: Duration::from_millis(limits.task_timeout_ms),
-            input_bytes: plan.splits.iter().map(|split| split.length).sum(),
-        };
+        let shape = Shape::from(&plan);
         let mut core = Coordinator::new(PATIENCE);
         core.step(Duration::ZERO, Input::Job { job: JOB, shape, records: Vec::new() }, &mut Vec::new());
         let (tell, ended) = channel();
@@ -108,7 +101,10 @@ impl<'a> Crew<'a> {
                     JobState::Running => {}
                     JobState::Succeeded | JobState::Collected => return Ok(survey),
                     JobState::Failed { attempt, why } => {
-                        return Err(JobFailure::Failed { attempt, why: self.locate(attempt, why) });
+                        return Err(JobFailure::Failed {
+                            attempt,
+                            why: self.setup.locate(&self.splits, attempt, why),
+                        });
                     }
                     JobState::Cancelled => return Err(JobFailure::Cancelled),
                 }
@@ -205,20 +201,6 @@ impl<'a> Crew<'a> {
         if let Err(error) = spawned {
             let failure = TaskFailure::machine(format!("cannot start a thread: {error}"));
             refused.send((attempt, Err(failure))).expect("the crew holds the receiver");
-        }
-    }
-
-    /// Adds the input to what is said of a map task that failed, if it is not in it: one that hangs cannot say it.
-    fn locate(&self, attempt: Attempt, why: String) -> String {
-        match self.splits.get(attempt.task.index as usize) {
-            Some(split) if attempt.task.phase == Phase::Map && !why.contains(&split.file) => {
-                let (from, to) = (split.offset, split.offset + split.length);
-                format!(
-                    "{why}\n  function: {}\n  input: {}, bytes {from} to {to}",
-                    self.setup.job.mapper, split.file
-                )
-            }
-            _ => why,
         }
     }
 

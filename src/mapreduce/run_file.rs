@@ -197,10 +197,11 @@ impl Drop for RunWriter {
     }
 }
 
-pub(super) fn cannot_write(path: &Path, error: &io::Error) -> TaskFailure {
+/// What a task says when a file cannot be written.
+pub fn cannot_write(path: &Path, error: &io::Error) -> TaskFailure {
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room, or choose a directory on another disk (--scratch)"
+            "; make room, or choose a directory on another disk"
         }
         _ => "",
     };

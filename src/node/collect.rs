@@ -21,6 +21,7 @@ use crate::logic::mapreduce::job::Form;
 use crate::logic::mapreduce::record::JobId;
 use crate::logic::mapreduce::report::{Place, Work};
 use crate::mapreduce::output::OutputDirectory;
+use crate::mapreduce::run_file::cannot_write;
 use crate::mapreduce::task::ReduceOutput;
 use crate::net::NetSettings;
 use crate::net::transport::Transport;
@@ -116,7 +117,7 @@ async fn collect_with(
         while let Some(place) = parts.get(files.len()) {
             match part(fetcher, job, place, form, output, progress).await {
                 Ok(file) => files.push(file),
-                Err(FetchError::Write(text)) => return Err(CollectError::Write(text)),
+                Err(FetchError::Write(error)) => return Err(CollectError::Write(error.to_string())),
                 Err(error) => {
                     tracing::info!(%error, attempt = %place.attempt, "a part of the output is made again");
                     let work = Work { job, attempt: place.attempt };
@@ -149,8 +150,8 @@ async fn part(
         let fetched = fetch_part(&fetcher, job, &place, form, &directory, &progress);
         let _ = reply.send(fetched);
     });
-    thread.map_err(|error| FetchError::Write(format!("cannot start a thread: {error}")))?;
-    done.await.unwrap_or_else(|_| Err(FetchError::Write("fetching was cut short".to_owned())))
+    thread.map_err(|error| unwritten(format!("cannot start a thread: {error}")))?;
+    done.await.unwrap_or_else(|_| Err(unwritten("fetching was cut short")))
 }
 
 fn fetch_part(
@@ -163,17 +164,24 @@ fn fetch_part(
 ) -> Result<PathBuf, FetchError> {
     let output = OutputDirectory::of_running_job(directory);
     let path = output.attempts().join(place.attempt.to_string());
-    let cannot =
-        |error: std::io::Error| FetchError::Write(format!("cannot write {}: {error}", path.display()));
+    let cannot = |error: std::io::Error| unwritten(cannot_write(&path, &error).message);
     let file = File::create(&path).map_err(cannot)?;
     let mut counted = Counted { file: &file, progress };
     let piece = Piece { work: Work { job, attempt: place.attempt }, offset: 0, length: None };
     let go_on = || !progress.stop.load(Ordering::Relaxed);
-    fetcher.fetch(&place.address, piece, &mut counted, &go_on)?;
+    fetcher.fetch(&place.address, piece, &mut counted, &go_on).map_err(|error| match error {
+        FetchError::Write(error) => cannot(error),
+        other => other,
+    })?;
     file.sync_all().map_err(cannot)?;
     let name = form.file_name(place.attempt.task.index);
     let done = ReduceOutput { path: path.clone(), name, counters: Default::default() };
-    output.commit(&done).map_err(|failure| FetchError::Write(failure.message))
+    output.commit(&done).map_err(|failure| unwritten(failure.message))
+}
+
+/// It is the disk here that fails, not the worker that was asked.
+fn unwritten(text: impl Into<String>) -> FetchError {
+    FetchError::Write(std::io::Error::other(text.into()))
 }
 
 struct Counted<'a> {

@@ -19,7 +19,7 @@ use crate::logic::mapreduce::split::Split;
 use crate::mapreduce::function::Functions;
 use crate::mapreduce::map::run_map;
 use crate::mapreduce::reduce::run_reduce;
-use crate::mapreduce::run_file::Extent;
+use crate::mapreduce::run_file::{Extent, cannot_write};
 use crate::mapreduce::source::{LocalSource, Source};
 use crate::mapreduce::task::{Control, Env, MapTask, ReduceTask};
 use crate::messages::mapreduce::{self as wire, MAX_EXTENTS, MapReduceReply, MapReduceRequest, TaskInput};
@@ -192,7 +192,8 @@ impl Attempt {
         path: &Path,
     ) -> Result<Vec<(u32, LocalSource)>, Ending> {
         let extents = self.extents(address, places)?;
-        let mut file = BufWriter::new(File::create(path).map_err(|error| machine(&error))?);
+        let cannot = |error: &io::Error| Ending::Failed(cannot_write(path, error));
+        let mut file = BufWriter::new(File::create(path).map_err(|error| cannot(&error))?);
         let mut sources = Vec::new();
         let mut offset = 0;
         for ((map, place), extent) in places.iter().zip(extents) {
@@ -203,11 +204,14 @@ impl Attempt {
             };
             let mut counted = Counted { file: &mut file, fetched: &self.fetched };
             let fetched = self.bench.fetcher.fetch(address, piece, &mut counted, &|| self.goes_on());
-            let length = fetched.map_err(|error| self.missed(place, error))?;
+            let length = fetched.map_err(|error| match error {
+                FetchError::Write(error) => cannot(&error),
+                other => self.missed(place, other),
+            })?;
             sources.push((*map, LocalSource { map: *map, path: path.into(), extent: local(extent, offset) }));
             offset += length;
         }
-        file.flush().map_err(|error| machine(&error))?;
+        file.flush().map_err(|error| cannot(&error))?;
         Ok(sources)
     }
 
@@ -241,9 +245,7 @@ impl Attempt {
             FetchError::Unreachable(why) => starved(place, false, &why),
             FetchError::Gone(why) => starved(place, true, &why),
             FetchError::Stopped => Ending::Failed(TaskFailure::cancelled()),
-            FetchError::Write(why) => {
-                Ending::Failed(TaskFailure::machine(format!("cannot keep what was fetched: {why}")))
-            }
+            FetchError::Write(error) => machine(&error),
         }
     }
 }
@@ -284,11 +286,13 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
 }
 
-/// Lets everything else on the machine go first. The commands that an attempt runs inherit it.
+/// Lets everything else on the machine go first, the rest of this process above all. The commands that an attempt runs
+/// inherit it.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    // SAFETY: it takes plain numbers; 0 means the calling thread. If it fails, the priority is as before.
+    // SAFETY: it takes a plain number. On Linux it concerns the calling thread alone, and is relative to what the process
+    // was started with. If it fails, the priority is as before.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+        libc::nice(10);
     }
 }

@@ -181,7 +181,7 @@ impl Handler<FromLink> for Shuffle {
 }
 
 /// Why something was not fetched.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The worker does not answer. It may do so later.
     #[error("{0}")]
@@ -194,7 +194,7 @@ pub enum FetchError {
     Stopped,
     /// What was fetched cannot be written here.
     #[error("{0}")]
-    Write(String),
+    Write(std::io::Error),
 }
 
 /// What a thread fetches with.
@@ -311,7 +311,7 @@ impl Fetcher {
                     "{address} has {got} bytes where {expected} were written"
                 )));
             }
-            out.write_all(&bytes).map_err(|error| FetchError::Write(error.to_string()))?;
+            out.write_all(&bytes).map_err(FetchError::Write)?;
             *done += got;
         }
     }

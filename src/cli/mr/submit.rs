@@ -22,9 +22,10 @@ use crate::node::client::Client;
 use crate::node::collect::Collecting;
 use crate::node::exit::{self, Failure};
 
-/// How often a job that is waited for is looked at: soon at first, for small jobs.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-const NEXT_LOOKS: Duration = Duration::from_millis(250);
+/// The pause between two looks at a job that is waited for is a part of the time so far, within these bounds: so a small
+/// job is not held up, and a long one costs the coordinator nothing.
+const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
+const LOOKS_PER_TIME: u32 = 8;
 /// A cluster that gives no answer for so long while a job is waited for is given up; the job goes on when it is back.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -116,7 +117,6 @@ async fn run(cluster: &Cluster, job: Job, output: &OutputDirectory) -> Result<Fi
 async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
     let progress = Progress::bar("mapreduce", 1000);
     let began = Instant::now();
-    let mut pause = FIRST_LOOK;
     loop {
         let line = client.job(job).await.map_err(explain)?;
         match &line.survey.state {
@@ -132,7 +132,6 @@ async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
         }
         let (done, text) = picture(&line.survey, began.elapsed());
         progress.set(done, text);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(NEXT_LOOKS);
+        tokio::time::sleep((began.elapsed() / LOOKS_PER_TIME).clamp(LOOKS[0], LOOKS[1])).await;
     }
 }

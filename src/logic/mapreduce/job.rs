@@ -258,6 +258,22 @@ pub struct Setup {
     pub partitioner: Partitioner,
 }
 
+impl Setup {
+    /// Adds the input to what is said of a map task that failed, if it is not in it: one that hangs cannot say it.
+    pub fn locate(&self, splits: &[Split], attempt: Attempt, why: String) -> String {
+        match splits.get(attempt.task.index as usize) {
+            Some(split) if attempt.task.phase == Phase::Map && !why.contains(&split.file) => {
+                let (from, to) = (split.offset, split.offset + split.length);
+                format!(
+                    "{why}\n  function: {}\n  input: {}, bytes {from} to {to}",
+                    self.job.mapper, split.file
+                )
+            }
+            _ => why,
+        }
+    }
+}
+
 /// Map or reduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Phase {

@@ -11,11 +11,10 @@ use super::Asked;
 use crate::actors::caller::Caller;
 use crate::actors::mapreduce::journal::{Head, Journal, Stored, pieces};
 use crate::actors::mapreduce::store::StoreError;
-use crate::logic::mapreduce::coordinator::{Coordinator, Input, Patience, Records, Shape};
-use crate::logic::mapreduce::job::{Phase, Plan};
+use crate::logic::mapreduce::coordinator::{Coordinator, Input, JobState, Patience, Records, Shape};
+use crate::logic::mapreduce::job::{Attempt, Phase, Plan};
 use crate::logic::mapreduce::record::{JobId, Record, WorkerId};
 use crate::logic::mapreduce::report::{Report, Work};
-use crate::logic::mapreduce::table::Rules;
 use crate::messages::client::{Answer, ServerError};
 use crate::messages::mapreduce::{
     JobLine, MapReduceReply, MapReduceRequest, Order, TaskInput, TaskOrders, WorkerLine,
@@ -50,6 +49,12 @@ struct JobFile {
     history: Vec<(u64, Record)>,
     /// Number of the next value with records.
     next: u64,
+}
+
+impl JobFile {
+    fn locate(&self, attempt: Attempt, why: String) -> String {
+        self.plan.setup.locate(&self.plan.splits, attempt, why)
+    }
 }
 
 /// A report that waits for something to do.
@@ -110,7 +115,7 @@ impl Office {
             let history = records.clone();
             let records = records.into_iter().map(|(_, record)| record).collect();
             // Learning of a job decides nothing yet, so there is nothing to write.
-            core.step(now, Input::Job { job, shape: shape(&plan), records }, &mut Records::new());
+            core.step(now, Input::Job { job, shape: Shape::from(&plan), records }, &mut Records::new());
             jobs.insert(job, JobFile { head, plan: Arc::new(plan), history, next });
         }
         Office {
@@ -167,8 +172,12 @@ impl Office {
 
     fn file(&self, records: Records, wall: u64) -> BTreeMap<JobId, (u64, Vec<(u64, Record)>)> {
         let mut files: BTreeMap<JobId, (u64, Vec<(u64, Record)>)> = BTreeMap::new();
-        for (job, record) in records {
-            let next = self.jobs.get(&job).map_or(0, |file| file.next);
+        for (job, mut record) in records {
+            let file = self.jobs.get(&job);
+            if let (Some(file), Record::Failed { attempt, failure }) = (file, &mut record) {
+                failure.message = file.locate(*attempt, std::mem::take(&mut failure.message));
+            }
+            let next = file.map_or(0, |file| file.next);
             files.entry(job).or_insert((next, Vec::new())).1.push((wall, record));
         }
         files
@@ -185,7 +194,7 @@ impl Office {
         }
         self.settle(now);
         for (job, head, plan, callers) in written.jobs {
-            let shape = shape(&plan);
+            let shape = Shape::from(&*plan);
             self.jobs.insert(job, JobFile { head, plan, history: Vec::new(), next: 0 });
             self.core.step(now, Input::Job { job, shape, records: Vec::new() }, &mut Records::new());
             for caller in callers {
@@ -339,12 +348,16 @@ impl Office {
 
     fn line(&self, job: JobId) -> Option<JobLine> {
         let file = self.jobs.get(&job)?;
+        let mut survey = self.core.survey(job)?;
+        if let JobState::Failed { attempt, why } = &mut survey.state {
+            *why = file.locate(*attempt, std::mem::take(why));
+        }
         Some(JobLine {
             job,
             name: file.plan.setup.job.name.clone(),
             output: file.plan.setup.job.output.directory.clone(),
             submitted_ms: file.head.submitted_ms,
-            survey: self.core.survey(job)?,
+            survey,
         })
     }
 }
@@ -369,17 +382,6 @@ fn check(plan: &Plan) -> Result<(), String> {
         return Err(format!("{} reducers are not possible", setup.reducers));
     }
     Ok(())
-}
-
-fn shape(plan: &Plan) -> Shape {
-    let setup = &plan.setup;
-    Shape {
-        maps: setup.maps,
-        reduces: setup.reducers,
-        rules: Rules::from(&setup.job.limits),
-        stall: Duration::from_millis(setup.job.limits.task_timeout_ms),
-        input_bytes: plan.splits.iter().fold(0, |sum, split| sum.saturating_add(split.length)),
-    }
 }
 
 fn no_job(job: JobId) -> ServerError {

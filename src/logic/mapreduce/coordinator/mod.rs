@@ -9,9 +9,11 @@
 //!
 //! * `watch`: progress of attempts; which have stalled, which are stragglers.
 //! * `assign`: which worker gets which task.
+//! * `losses`: what is given up: workers that are silent, attempts that stall, output that cannot be had.
 //! * `survey`: the picture for people.
 
 mod assign;
+mod losses;
 mod survey;
 mod watch;
 
@@ -24,13 +26,10 @@ use std::time::Duration;
 pub use self::survey::{JobState, JobSurvey, PhaseSurvey, Straggler};
 use self::watch::Watch;
 use super::failure::{Cause, TaskFailure};
-use super::job::{Attempt, Phase, TaskId};
+use super::job::{Attempt, Phase, Plan, TaskId};
 use super::record::{JobId, Misfit, Record, WorkerId, WorkerLife};
 use super::report::{Ending, Orders, Place, Report, Work};
 use super::table::{Rules, Table};
-
-/// So many reducers have to miss the output of a map task before it is made again, unless it is surely gone.
-const STRIKES: u32 = 2;
 
 /// Longer texts of failures are cut, in bytes.
 const LONGEST_TEXT: usize = 8 << 10;
@@ -60,6 +59,18 @@ pub struct Shape {
     pub stall: Duration,
     /// Bytes of input.
     pub input_bytes: u64,
+}
+
+impl From<&Plan> for Shape {
+    fn from(Plan { setup, splits }: &Plan) -> Self {
+        Shape {
+            maps: setup.maps,
+            reduces: setup.reducers,
+            rules: Rules::from(&setup.job.limits),
+            stall: Duration::from_millis(setup.job.limits.task_timeout_ms),
+            input_bytes: splits.iter().fold(0, |sum, split| sum.saturating_add(split.length)),
+        }
+    }
 }
 
 /// What a coordinator can be told.
@@ -142,8 +153,7 @@ impl Coordinator {
             Input::Collected(job) => drop(self.note(job, Record::Collected, records)),
             Input::Missing { work, mut why } => {
                 cut(&mut why);
-                let attempt = work.attempt;
-                drop(self.note(work.job, Record::Reopened { attempt, why }, records));
+                self.reopen(work.job, work.attempt, &why, records);
             }
             Input::Tick => {}
         }
@@ -300,69 +310,6 @@ impl Coordinator {
         };
         // The attempt is running, so this fits, unless the strike has ended the job.
         let _ = self.note(job, record, records);
-    }
-
-    /// A reducer misses the output of a map task.
-    fn strike(&mut self, job: JobId, map: Attempt, gone: bool, why: &str, records: &mut Records) {
-        let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let strikes = entry.strikes.entry(map).or_default();
-        *strikes += 1;
-        if gone || *strikes >= STRIKES {
-            entry.strikes.remove(&map);
-            // Another reducer may have said so before: then it does not fit.
-            let _ = self.note(job, Record::Reopened { attempt: map, why: why.to_owned() }, records);
-        }
-    }
-
-    /// Whoever missed the output of this worker may find it now.
-    fn forgive(&mut self, worker: WorkerId) {
-        for Entry { table, strikes, .. } in self.jobs.values_mut() {
-            let holder = |attempt: &Attempt| Some(table.task(attempt.task)?.done.as_ref()?.worker);
-            strikes.retain(|attempt, _| holder(attempt) != Some(worker));
-        }
-    }
-
-    fn give_up_workers(&mut self, records: &mut Records) {
-        let silent = |worker: &Worker| self.now.saturating_sub(worker.heard) >= self.patience.worker;
-        let gone: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| *id).collect();
-        for worker in gone {
-            self.workers.remove(&worker);
-            let why = format!("its worker was not heard for {:?}", self.patience.worker);
-            self.end_lives(worker, None, &why, records);
-        }
-    }
-
-    /// Ends what this worker runs, but for the life with this number.
-    fn end_lives(&mut self, worker: WorkerId, but: Option<u64>, why: &str, records: &mut Records) {
-        let over = |life: WorkerLife| life.worker == worker && Some(life.boot) != but;
-        for work in self.running_where(over) {
-            let record = Record::Lost { attempt: work.attempt, why: why.to_owned() };
-            let _ = self.note(work.job, record, records);
-        }
-    }
-
-    fn running_where(&self, wanted: impl Fn(WorkerLife) -> bool) -> Vec<Work> {
-        let all = self.jobs.iter().flat_map(|(job, entry)| {
-            entry.table.running().map(|(attempt, life)| (Work { job: *job, attempt }, life))
-        });
-        all.filter(|(_, life)| wanted(*life)).map(|(work, _)| work).collect()
-    }
-
-    fn give_up_stalled(&mut self, records: &mut Records) {
-        let mut stalled = Vec::new();
-        for (job, entry) in &mut self.jobs {
-            if entry.table.phase() == Phase::Map {
-                // A reducer cannot get on while the output of a map task is made again.
-                entry.watch.excuse(Phase::Reduce, self.now);
-            }
-            let attempts = entry.watch.stalled(self.now, entry.shape.stall);
-            stalled.extend(attempts.map(|attempt| (Work { job: *job, attempt }, entry.shape.stall)));
-        }
-        for (work, stall) in stalled {
-            let message = format!("no progress for {stall:?}");
-            let failure = TaskFailure::function(message);
-            let _ = self.note(work.job, Record::Failed { attempt: work.attempt, failure }, records);
-        }
     }
 }
 

@@ -1,0 +1,157 @@
+//! Jobs on a cluster of real processes that cannot be done: whoever submitted one is told why, where and what to do,
+//! nothing is left half-done, and the cluster serves on.
+
+mod mapreduce_support;
+#[path = "mapreduce_support/processes.rs"]
+mod processes;
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mapreduce_support::text;
+use processes::{Ground, Stage, block_on, submit};
+
+/// Submits a job that must fail; what the command says, and its exit code. No output may be there.
+fn refused(stage: &Stage, args: &[&str]) -> (String, i32) {
+    let out = stage.path().join("refused");
+    let output = submit(&stage.cluster, &out, args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && output.stdout.is_empty(), "{args:?} went well");
+    assert!(!out.exists(), "{args:?} left an output directory");
+    (said, output.status.code().expect("it was not killed"))
+}
+
+/// The cluster is as good as new: it takes a write, no worker keeps anything, and the next job goes well.
+fn serves_on(stage: &Stage, files: &[String]) {
+    block_on(async {
+        let client = stage.cluster.client().await;
+        client.put("after", "the job").await.expect("the store serves");
+    });
+    let (output, _) = stage.submit("next", &["wc", "--input", &files[0], "--reducers", "2"]);
+    assert_eq!(output, text::word_counts(&files[..1]));
+    std::fs::remove_dir_all(stage.path().join("next")).expect("the output goes away");
+    if stage.ground == Ground::Common {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Some(left) = left_over(&stage.path().join("workers")) {
+            assert!(Instant::now() < deadline, "a worker keeps {left}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Something of a job in a worker's directory.
+fn left_over(workers: &Path) -> Option<String> {
+    let workers = std::fs::read_dir(workers).expect("the workers' directories").flatten();
+    let entries = workers.filter_map(|worker| std::fs::read_dir(worker.path().join("data")).ok());
+    let jobs = entries.flatten().flatten().filter(|entry| entry.path().is_dir());
+    jobs.map(|entry| entry.path().display().to_string()).next()
+}
+
+#[test]
+fn functions_that_fail_are_told_with_file_bytes_and_last_words() {
+    let stage = Stage::new(1, Ground::Common);
+    let files = text::files(stage.path(), 2, 100_000);
+    let _workers = [stage.worker("w1"), stage.worker("w2")];
+    stage.workers_are_up(2);
+    let input = stage.input();
+
+    let mapper =
+        "cat >/dev/null; case $mapreduce_map_input_file in *text-1*) echo no luck today >&2; exit 1;; esac";
+    let (said, code) = refused(&stage, &["--mapper", mapper, "--reducer", "cat", "--input", &input]);
+    assert_eq!(code, 1, "{said}");
+    for part in ["ended with code 1", &files[1], "bytes 0 to 10", "no luck today", "to see it again: "] {
+        assert!(said.contains(part), "{part:?} is missing: {said}");
+    }
+
+    // One that hangs cannot say where; the coordinator does.
+    let args = ["--mapper", "sleep 1000", "--reducer", "cat", "--input", &files[1]];
+    let (said, _) = refused(&stage, &[&args[..], &["--task-timeout", "300ms", "--attempts", "2"]].concat());
+    for part in ["no progress for 300ms", "sleep 1000", &files[1], "bytes 0 to 10"] {
+        assert!(said.contains(part), "{part:?} is missing: {said}");
+    }
+
+    let (said, _) =
+        refused(&stage, &["--mapper", "cat", "--reducer", "cat >/dev/null; exit 3", "--input", &input]);
+    assert!(said.contains("the reducer `cat >/dev/null; exit 3` ended with code 3"), "{said}");
+    serves_on(&stage, &files);
+}
+
+#[test]
+fn inputs_and_outputs_that_will_not_do_are_told_before_anything_runs() {
+    let stage = Stage::new(1, Ground::Common);
+    let files = text::files(stage.path(), 1, 1000);
+    let (said, _) = refused(&stage, &["wc", "--input", &files[0]]);
+    assert!(said.contains("no worker is up"), "{said}");
+    let _worker = stage.worker("w1");
+    stage.workers_are_up(1);
+
+    let (said, code) = refused(&stage, &["wc", "--input", &format!("{}.missing", files[0])]);
+    assert!(said.contains(&format!("there is no input {}.missing", files[0])) && code == 2, "{said}");
+    let (said, _) = refused(&stage, &["grep", "(", "--input", &files[0]]);
+    assert!(said.contains("unclosed group"), "{said}");
+
+    let there = stage.path().join("there");
+    std::fs::create_dir(&there).expect("a directory");
+    std::fs::write(there.join("precious"), "text").expect("written");
+    let output = submit(&stage.cluster, &there, &["wc", "--input", &files[0]]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("the output {} exists", there.display())), "{said}");
+    assert_eq!(std::fs::read_to_string(there.join("precious")).expect("it is there"), "text");
+    serves_on(&stage, &files);
+    let list = processes::command(&stage.cluster, &["mr", "list", "--json"]).output().expect("it runs");
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert_eq!(list.matches("\"job\"").count(), 1, "what was refused was never submitted: {list}");
+}
+
+/// Invalid UTF-8, empty files, a line too long, and what cannot be read.
+#[test]
+fn odd_input_is_read_or_told_with_file_and_offset() {
+    let stage = Stage::new(1, Ground::Common);
+    let input = stage.path().join("input");
+    std::fs::write(input.join("empty"), "").expect("written");
+    std::fs::write(input.join("bytes"), b"caf\xc3\xa9 a\xff\xfeb \0 nul\r\nlast").expect("written");
+    let _workers = [stage.worker("w1"), stage.worker("w2")];
+    stage.workers_are_up(2);
+    let (output, _) = stage.submit("out", &["wc", "--input", &stage.input()]);
+    assert_eq!(output, "a\t1\nb\t1\ncafé\t1\nlast\t1\nnul\t1\n");
+
+    let long = stage.path().join("long");
+    let mut bytes = b"short\n".to_vec();
+    bytes.resize(18 << 20, b'x');
+    std::fs::write(&long, bytes).expect("written");
+    let (said, _) = refused(&stage, &["sort", "--reducers", "1", "--input", long.to_str().expect("UTF-8")]);
+    assert!(said.contains(&long.display().to_string()) && said.contains("byte 6"), "{said}");
+    serves_on(&stage, &text::files(stage.path(), 1, 1000));
+}
+
+/// Each worker has file systems of its own, and a disk that is soon full.
+#[test]
+fn full_disks_and_inputs_that_workers_lack_fail_the_job_and_nothing_else() {
+    let ground = Ground::Apart { disk_bytes: Some(1 << 20) };
+    if !ground.is_possible() {
+        return println!("SKIPPED: this machine does not let a process have file systems of its own");
+    }
+    let stage = Stage::new(1, ground);
+    let files = text::files(stage.path(), 2, 600_000);
+    let small = stage.path().join("input/small.txt");
+    std::fs::write(&small, text::generate(9, 10_000)).expect("written");
+    let small = small.to_str().expect("UTF-8").to_owned();
+    let _workers = [stage.worker("w1"), stage.worker("w2")];
+    stage.workers_are_up(2);
+
+    // One task's output fits, and that of both does not: the reducer fetches what the other worker has.
+    let sort = ["sort", "--reducers", "1", "--split", "100M"];
+    let (said, _) = refused(&stage, &[&sort[..], &["--input", &files[0], "--input", &files[1]]].concat());
+    assert!(said.contains("reduce-0") && said.contains("No space left on device"), "{said}");
+    assert!(said.contains("workers/w"), "the file is named: {said}");
+    serves_on(&stage, &[small]);
+
+    // The workers have copies of the input as it was when they started.
+    let late = stage.path().join("input/late.txt");
+    std::fs::write(&late, "too late\n").expect("written");
+    let late = late.to_str().expect("UTF-8");
+    let (said, _) = refused(&stage, &["wc", "--input", late]);
+    assert!(said.contains(&format!("cannot open the input {late}")), "{said}");
+}
