@@ -15,9 +15,10 @@ use processes::{Ground, Stage, block_on, submit};
 /// Submits a job that must fail; what the command says, and its exit code. No output may be there.
 fn refused(stage: &Stage, args: &[&str]) -> (String, i32) {
     let out = stage.path().join("refused");
-    let output = submit(&stage.cluster, &out, args);
+    let mut command = processes::command(&stage.cluster, &["mr", "submit", "--timeout", "30s"]);
+    let output = command.arg("--output").arg(&out).args(args).output().expect("the binary starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && output.stdout.is_empty(), "{args:?} went well");
+    assert!(!output.status.success() && output.stdout.is_empty(), "{args:?} went well: {output:?}");
     assert!(!out.exists(), "{args:?} left an output directory");
     (said, output.status.code().expect("it was not killed"))
 }
@@ -95,7 +96,7 @@ fn inputs_and_outputs_that_will_not_do_are_told_before_anything_runs() {
     std::fs::create_dir(&there).expect("a directory");
     std::fs::write(there.join("precious"), "text").expect("written");
     let output = submit(&stage.cluster, &there, &["wc", "--input", &files[0]]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains(&format!("the output {} exists", there.display())), "{said}");
     assert_eq!(std::fs::read_to_string(there.join("precious")).expect("it is there"), "text");

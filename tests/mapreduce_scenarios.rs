@@ -3,7 +3,7 @@
 //! reducers. Each is played twice: with workers that could see each other's files, and with workers that have nothing in
 //! common, not even the input.
 //!
-//! Where the lab sleeps, this sleeps a fifth of the time; with `QUORATE_MR_FULL=1`, as long as the lab.
+//! Where the lab sleeps, this sleeps a tenth of the time; with `QUORATE_MR_FULL=1`, as long as the lab.
 
 mod mapreduce_support;
 #[path = "mapreduce_support/processes.rs"]
@@ -44,7 +44,7 @@ fn texts(stage: &Stage) -> Vec<String> {
 
 /// How long to sleep where the lab sleeps so many seconds.
 fn pause(seconds: f64) -> f64 {
-    if std::env::var_os("QUORATE_MR_FULL").is_some() { seconds } else { seconds / 5.0 }
+    if std::env::var_os("QUORATE_MR_FULL").is_some() { seconds } else { seconds / 10.0 }
 }
 
 /// Runs a job of two commands.

@@ -49,7 +49,7 @@ fn sort() {
 
 #[test]
 fn stream() {
-    all_troubles(Application::Stream, Trouble::Parted);
+    all_troubles(Application::Stream, Trouble::Coordinator);
 }
 
 /// A job of commands whose tasks take a moment each, so that whatever happens falls into it.
@@ -61,8 +61,8 @@ struct Slow {
 impl Slow {
     fn new(stage: &Stage) -> Slow {
         let files = text::files(stage.path(), 24, 20_000);
-        let mapper = "sleep 0.2; tr -cs A-Za-z '\\n' | grep .";
-        let reducer = "sleep 0.2; uniq -c | awk '{print $2 \"\\t\" $1}'";
+        let mapper = "sleep 0.1; tr -cs A-Za-z '\\n' | grep .";
+        let reducer = "sleep 0.1; uniq -c | awk '{print $2 \"\\t\" $1}'";
         let args = ["--mapper", mapper, "--reducer", reducer, "--input", &stage.input(), "--reducers", "4"];
         Slow { files, args: args.map(str::to_owned).to_vec() }
     }

@@ -162,10 +162,16 @@ pub fn command(cluster: &Cluster, args: &[&str]) -> Command {
     command
 }
 
+/// The command that submits a job and waits for its end.
+pub fn submission(cluster: &Cluster, out: &Path, args: &[&str]) -> Command {
+    let mut command = command(cluster, &["mr", "submit", "--json", "--timeout", "30s"]);
+    command.arg("--output").arg(out).args(args);
+    command
+}
+
 /// Submits a job and waits for its end.
 pub fn submit(cluster: &Cluster, out: &Path, args: &[&str]) -> Output {
-    let mut command = command(cluster, &["mr", "submit", "--json", "--timeout", "30s"]);
-    command.arg("--output").arg(out).args(args).output().expect("the binary starts")
+    submission(cluster, out, args).output().expect("the binary starts")
 }
 
 /// What the command printed of a job that has succeeded.

@@ -1,6 +1,8 @@
 //! Three node processes that are workers, too, a job, and what happens to them meanwhile.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use quorate::Client;
@@ -9,7 +11,7 @@ use quorate::logic::mapreduce::job::TaskId;
 use quorate::logic::mapreduce::record::Record;
 use quorate::messages::mapreduce::JobLine;
 
-use crate::processes::{block_on, number, submit, succeeded, workers_are_up};
+use crate::processes::{number, submission, succeeded, workers_are_up};
 use crate::reference::Application;
 use crate::support::namespaces::Namespaces;
 use crate::support::nemesis::Wires;
@@ -126,12 +128,12 @@ impl Field<'_> {
             arguments.extend(["--split", "100K", "--reducers", "5"].map(str::to_owned));
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let (output, happened) = std::thread::scope(|scope| {
-            let job = scope.spawn(|| submit(self.cluster, &out, &arguments));
-            let trouble = scope.spawn(|| block_on(self.inflict(trouble, pace, &|| job.is_finished())));
-            let happened = trouble.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (job.join().expect("the command runs"), happened)
-        });
+        let mut job = submission(self.cluster, &out, &arguments);
+        let job = job.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let job = RefCell::new(job);
+        let over = || job.borrow_mut().try_wait().expect("an own child can be asked").is_some();
+        let happened = self.inflict(trouble, pace, &over).await;
+        let output = job.into_inner().wait_with_output().expect("an own child can be waited for");
         let log = || tail(&self.cluster.log(), 60);
         assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), log());
         let report = succeeded(output);
@@ -154,14 +156,14 @@ impl Field<'_> {
 
     /// Lets trouble happen until the job is over. Returns how often it did.
     async fn inflict(&self, trouble: Trouble, pace: &Pace, over: &dyn Fn() -> bool) -> u32 {
-        let admin = self.cluster.client().await.with_deadline(Duration::from_secs(60));
+        let admin = &self.admin;
         match trouble {
-            Trouble::Workers => self.kill_workers(&admin, pace, over).await,
+            Trouble::Workers => self.kill_workers(pace, over).await,
             Trouble::Coordinator => {
                 let mut kills = 0;
                 for share in [0.2, 0.45, 0.7] {
-                    if self.reaches(&admin, share, over).await {
-                        self.kill(self.cluster.leader(&admin).await).await;
+                    if self.reaches(share, over).await {
+                        self.kill(self.cluster.leader(admin).await).await;
                         kills += 1;
                     }
                 }
@@ -169,19 +171,23 @@ impl Field<'_> {
                 kills
             }
             Trouble::Parted => {
-                assert!(self.reaches(&admin, 0.2, over).await, "the job was over before its time");
-                self.cut_off(self.cluster.leader(&admin).await, pace.cut_for).await;
+                assert!(self.reaches(0.2, over).await, "the job was over before its time");
+                self.cut_off(self.cluster.leader(admin).await, pace.cut_for).await;
                 1
             }
         }
     }
 
-    async fn kill_workers(&self, admin: &Client, pace: &Pace, over: &dyn Fn() -> bool) -> u32 {
+    async fn kill_workers(&self, pace: &Pace, over: &dyn Fn() -> bool) -> u32 {
         let mut kills = 0;
-        for victim in self.cluster.nodes().cycle() {
-            if self.cluster.leader(admin).await == victim {
+        assert!(self.reaches(0.1, over).await, "the job was over before the first kill");
+        let nodes: Vec<NodeId> = self.cluster.nodes().collect();
+        for victim in nodes.into_iter().cycle() {
+            if self.cluster.leader(&self.admin).await == victim {
                 continue;
             }
+            self.kill(victim).await;
+            kills += 1;
             let until = Instant::now() + pace.kill_every;
             while !over() && Instant::now() < until {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -189,10 +195,7 @@ impl Field<'_> {
             if over() {
                 break;
             }
-            self.kill(victim).await;
-            kills += 1;
         }
-        assert!(kills > 0, "the job was over before the first kill");
         kills
     }
 
@@ -222,9 +225,9 @@ impl Field<'_> {
     }
 
     /// Waits until this share of the tasks of the newest job is done; false: the job is over before.
-    async fn reaches(&self, admin: &Client, share: f64, over: &dyn Fn() -> bool) -> bool {
+    async fn reaches(&self, share: f64, over: &dyn Fn() -> bool) -> bool {
         while !over() {
-            if let Some(JobLine { survey, .. }) = newest_job(admin).await
+            if let Some(JobLine { survey, .. }) = newest_job(&self.admin).await
                 && survey.reduce.done < survey.reduce.tasks
                 && f64::from(survey.map.done + survey.reduce.done)
                     >= share * f64::from(survey.map.tasks + survey.reduce.tasks)

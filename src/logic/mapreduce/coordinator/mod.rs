@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use self::survey::{JobState, JobSurvey, PhaseSurvey, Straggler};
 use self::watch::Watch;
-use super::failure::{Cause, TaskFailure};
+use super::failure::Cause;
 use super::job::{Attempt, Phase, Plan, TaskId};
 use super::record::{JobId, Misfit, Record, WorkerId, WorkerLife};
 use super::report::{Ending, Orders, Place, Report, Work};
