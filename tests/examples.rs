@@ -1,5 +1,6 @@
 //! The examples do what they say, against a live cluster.
 
+mod profile;
 mod support;
 
 use std::path::Path;
@@ -17,10 +18,9 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
 /// Builds an example as the binary was built, and returns its path.
 fn example(name: &str) -> std::path::PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_quorate")).parent().expect("it is in a folder");
-    let release = folder.ends_with("release").then_some("--release");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--locked", "--example", name]).args(release);
+    build.args(["build", "--quiet", "--locked", "--example", name]).args(profile::arguments());
     let (code, _, stderr) = run(build.current_dir(env!("CARGO_MANIFEST_DIR")));
     assert_eq!(code, Some(0), "{stderr}");
     folder.join("examples").join(name)

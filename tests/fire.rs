@@ -2,7 +2,7 @@
 //! stopped, and disks are slow, full or hang. The history of what they were told must be linearizable, every client must
 //! be served again after every fault, and all replicas must be equal in the end.
 //!
-//! Short by default. For a long run: `QUORATE_FIRE_SECONDS=1800 cargo test --release --test fire under_fire -- --nocapture`
+//! Short by default. For a long run: `QUORATE_FIRE_SECONDS=1800 cargo test --profile soak --test fire under_fire -- --nocapture`
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! The bodies of `fuzz/`, on bytes that are made up: noise, and good input that was damaged. None may panic, none may
 //! take much more memory than it was given.
 //!
-//! Short by default. Longer: `QUORATE_FUZZ_CASES=1000000 cargo test --release --test fuzz`. What a run used is repeated by
+//! Short by default. Longer: `QUORATE_FUZZ_CASES=1000000 cargo test --profile soak --test fuzz`. What a run used is repeated by
 //! `QUORATE_FUZZ_SEED`. With the coverage of the code as a guide: `cargo +nightly fuzz run packet`, see docs/testing.md.
 
 mod any_packet;

@@ -319,8 +319,7 @@ fn memory_stays_within_the_budget_whatever_the_keys() {
     let reducer =
         "awk -F'\\t' '$1 != last { if (n) print last, n; last = $1; n = 0 } { n++ } END { print last, n }'";
     let args = ["stream", "--mapper", mapper, "--reducer", reducer, "--output", "b"];
-    // What streaming needs beside the budget is not bounded as tightly (docs/mapreduce.md), so this one is not measured.
-    place.mr(&[&args[..], &base].concat()).ok();
+    peak(&place, &[&args[..], &base].concat(), budget);
     let lines = place.output("b");
     assert!(lines.contains(&format!("half {total}")), "{} lines", lines.len());
     assert_eq!(lines.len(), words.len() + 1);

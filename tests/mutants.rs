@@ -5,6 +5,8 @@
 //! and the virtual time that it took, as the table of `docs/testing.md`. `QUORATE_MUTANTS=VotesTwice,ForgetsTerm` tries
 //! only these. The suites are run as processes of their own, because the environment names the bug.
 
+mod profile;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -59,9 +61,7 @@ fn build() -> BTreeMap<String, PathBuf> {
     for target in ["raft_golden", "raft_random", "lab_raft", "storage_histories", "embedded"] {
         command.args(["--test", target]);
     }
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
+    command.args(profile::arguments());
     let built = command.stderr(Stdio::inherit()).output().expect("cargo can be run");
     assert!(built.status.success(), "the test programs cannot be built");
     let lines = String::from_utf8(built.stdout).expect("cargo writes UTF-8");

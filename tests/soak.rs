@@ -2,7 +2,7 @@
 //! Afterwards every acknowledged write must be there, every append exactly once and in order, and all replicas equal.
 //!
 //! Short by default. For a long run of one kind, say how many seconds:
-//! `QUORATE_SOAK_SECONDS=300 cargo test --release --test soak kills -- --nocapture`
+//! `QUORATE_SOAK_SECONDS=300 cargo test --profile soak --test soak kills -- --nocapture`
 
 mod support;
 

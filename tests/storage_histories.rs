@@ -1,7 +1,7 @@
 //! Random histories of the log on a simulated disk, against a model.
 //!
 //! After every simulated crash the log must hold exactly what was acknowledged, or that plus the one call that was
-//! under way: nothing less, nothing else, nothing by halves. `QUORATE_HISTORIES=100000 cargo test --release --test
+//! under way: nothing less, nothing else, nothing by halves. `QUORATE_HISTORIES=100000 cargo test --profile soak --test
 //! storage_histories` runs more of them; `QUORATE_SEED=n` runs one.
 
 mod storage_model;

@@ -61,8 +61,6 @@ pub struct KvServer {
     advancing: bool,
     stats: Stats,
     pending: Pending<Caller>,
-    /// The highest index at which a proposal was placed, and the latest term in which one was.
-    placed: LogPosition,
     proposals: Vec<Proposal>,
     proposed_bytes: usize,
     linearizable: ReadBatch,
@@ -93,7 +91,6 @@ impl KvServer {
             advancing: false,
             stats: Stats::default(),
             pending,
-            placed: LogPosition::default(),
             proposals: Vec::new(),
             proposed_bytes: 0,
             linearizable: ReadBatch::default(),
@@ -236,8 +233,6 @@ impl KvServer {
 
     fn take_verdicts(&mut self, verdicts: Verdicts) {
         for (id, position) in verdicts.accepted {
-            self.placed.index = self.placed.index.max(position.index);
-            self.placed.term = self.placed.term.max(position.term);
             if let Some(overwritten) = self.pending.place(id, position) {
                 overwritten.answer(Err(ServerError::Unknown));
             }
@@ -262,19 +257,11 @@ impl KvServer {
         }
     }
 
-    /// An entry of a later term than all that were proposed here is committed at `upto`. Terms never fall along a log
-    /// (paper, 5.3), so behind it no log can hold an entry of those terms: whoever waits there was not served, and need
-    /// not wait until this log has grown as far.
-    fn overtake(&mut self, upto: LogPosition) {
-        if upto.term <= self.placed.term {
-            return;
+    /// Whoever waits for an entry that can never be committed was surely not served.
+    fn overtake(&mut self, committed: LogPosition) {
+        for caller in self.pending.overtake(committed) {
+            caller.answer(Err(self.not_leader()));
         }
-        for index in upto.index + 1..=self.placed.index {
-            if let Some(Fate::Overwritten(caller)) = self.pending.apply(LogPosition { index, ..upto }) {
-                caller.answer(Err(self.not_leader()));
-            }
-        }
-        self.placed = LogPosition::default();
     }
 }
 

@@ -55,6 +55,19 @@ pub fn memory_for_slot(worker_bytes: usize, slots: usize) -> usize {
     (worker_bytes.saturating_sub(RESERVED) / slots.max(1)).max(LEAST_MEMORY)
 }
 
+/// Has the buffers of ended tasks go back to the system at once. For processes that run tasks; at their start.
+///
+/// glibc raises the size from which it gives memory back by itself each time such a piece is freed, and then keeps what
+/// the threads of ended tasks freed, each in an arena of its own: a worker with a budget of 64 MiB came to 48 to 99.
+/// A size that is set stays. Other C libraries are left alone.
+pub fn give_back_memory() {
+    // SAFETY: changes a number of the allocator, which has a lock of its own.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
 /// The result of a map task. Its file belongs to whoever holds this value, and is not deleted by anything here.
 #[derive(Clone, Debug)]
 pub struct MapOutput {

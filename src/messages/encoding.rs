@@ -64,8 +64,8 @@ pub fn read(bytes: &[u8]) -> Result<Packet, EncodingError> {
 }
 
 impl Packet {
-    /// An upper bound of the packet's encoded length in bytes, a few per cent above it; what queues count.
-    /// It costs a walk over the packet, not over its payload.
+    /// An upper bound of the packet's encoded length in bytes; what queues count. Payloads count once, small parts by
+    /// the largest form they can take. It costs a walk over the packet, not over its payload.
     pub fn cost(&self) -> usize {
         match self {
             Packet::Ping(_) | Packet::Pong(_) => 16,

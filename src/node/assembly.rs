@@ -102,7 +102,10 @@ impl Node {
         let root = root.start(&registry);
         let started = tokio::select! {
             biased;
-            Some(failure) = endings.recv() => return Err(failure),
+            Some(failure) = endings.recv() => {
+                root.shutdown().await;
+                return Err(failure);
+            }
             started = root.ready() => started,
         };
         match started {

@@ -15,11 +15,13 @@
 //! Where a check of the course is weak it is stronger here, and says so beside it. A history that cannot be decided
 //! fails the run. At the end of each run the promises of Raft that the simulation watches must have held, too.
 //!
-//! `QUORATE_LAB_SEEDS=1000 cargo test --release --test lab_kv -- --nocapture` plays each scenario on so many seeds, and
+//! `QUORATE_LAB_SEEDS=1000 cargo test --profile soak --test lab_kv -- --nocapture` plays each scenario on so many seeds, and
 //! prints how long that took; `QUORATE_LAB_SEED=n` plays one.
 
 mod appends;
 mod lab;
+#[path = "../lab_seeds/mod.rs"]
+mod lab_seeds;
 mod locks;
 mod raw;
 mod rsm;
@@ -30,7 +32,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{Lab, Setup};
 use quorate::sim::simulate;
@@ -50,6 +52,10 @@ struct Scenario {
 }
 
 impl Scenario {
+    fn play_on_all_seeds(&self) {
+        lab_seeds::play_on_all(self.name, SEEDS, |seed| self.play(seed));
+    }
+
     /// Plays it on one seed; returns the virtual time that it took.
     fn play(&self, seed: u64) -> Duration {
         let (setup, body) = (self.setup, self.body);
@@ -71,26 +77,6 @@ impl Scenario {
             }
         }
     }
-
-    fn play_on_all_seeds(&self) {
-        let seeds = match number("QUORATE_LAB_SEED") {
-            Some(seed) => seed..seed + 1,
-            None => 0..number("QUORATE_LAB_SEEDS").unwrap_or(SEEDS),
-        };
-        let began = Instant::now();
-        let runs = seeds.end - seeds.start;
-        let virtual_time: Duration = seeds.map(|seed| self.play(seed)).sum();
-        println!(
-            "{:66} {runs:5} runs {:9.4} virtual hours {:8.2} s",
-            self.name,
-            virtual_time.as_secs_f64() / 3600.0,
-            began.elapsed().as_secs_f64()
-        );
-    }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
 /// One test for each scenario: `name: servers, network, snapshots => body`, where `snapshots` is none or the course's

@@ -20,10 +20,12 @@
 //!   had not finished, so that whoever speaks before it is durable is caught;
 //! * the promises of Raft's figure 3 are checked at every step, not only what was applied.
 //!
-//! `QUORATE_LAB_SEEDS=1000 cargo test --release --test lab_raft -- --nocapture` plays each scenario on so many seeds,
+//! `QUORATE_LAB_SEEDS=1000 cargo test --profile soak --test lab_raft -- --nocapture` plays each scenario on so many seeds,
 //! and prints how long that took; `QUORATE_LAB_SEED=n` plays one.
 
 mod elections;
+#[path = "../lab_seeds/mod.rs"]
+mod lab_seeds;
 mod network;
 mod persistence;
 #[path = "../raft_cluster/mod.rs"]
@@ -39,7 +41,7 @@ mod world;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use snapshots::Fault::{Crash, Disconnect, Nothing};
 use tasks::Lab;
@@ -61,6 +63,10 @@ struct Scenario {
 }
 
 impl Scenario {
+    fn play_on_all_seeds(&self) {
+        lab_seeds::play_on_all(self.name, SEEDS, |seed| self.play(seed));
+    }
+
     /// Plays it on one seed; returns the virtual time that it took.
     fn play(&self, seed: u64) -> Duration {
         let lab = Lab::new(World::new(seed, self.servers, self.snapshots));
@@ -81,26 +87,6 @@ impl Scenario {
         }
         lab.now()
     }
-
-    fn play_on_all_seeds(&self) {
-        let seeds = match number("QUORATE_LAB_SEED") {
-            Some(seed) => seed..seed + 1,
-            None => 0..number("QUORATE_LAB_SEEDS").unwrap_or(SEEDS),
-        };
-        let began = Instant::now();
-        let runs = seeds.end - seeds.start;
-        let virtual_time: Duration = seeds.map(|seed| self.play(seed)).sum();
-        println!(
-            "{:34} {runs:5} runs {:9.4} virtual hours {:8.2} s",
-            self.name,
-            virtual_time.as_secs_f64() / 3600.0,
-            began.elapsed().as_secs_f64()
-        );
-    }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
 /// One test for each scenario: `name: servers, network, snapshots or none => body`.

@@ -13,6 +13,7 @@ use crate::logic::mapreduce::coordinator::JobSurvey;
 use crate::logic::mapreduce::counters::{OUTPUT_BYTES, OUTPUT_RECORDS, TASK};
 use crate::logic::mapreduce::job::Job;
 use crate::mapreduce::local::{JobFailure, JobReport, LocalOptions, run};
+use crate::mapreduce::task::give_back_memory;
 use crate::node::exit::{self, Failure};
 
 /// Of the work of a job, in thousandths: what the map tasks do, until something better is known.
@@ -22,6 +23,7 @@ const MAP_SHARE: u64 = 600;
 pub(super) fn run_here(job: Job, options: &LocalOptions, as_json: bool) -> Result<u8, Failure> {
     let cancel = cancelled_by_signals()?;
     allow_more_open_files();
+    give_back_memory();
     let progress = Progress::bar("mapreduce", 1000);
     let begun = Instant::now();
     let report = run(job, options, &cancel, |survey| {

@@ -27,6 +27,8 @@ pub struct Pending<C> {
     next: u64,
     proposed: BTreeMap<u64, Waiting<C>>,
     placed: BTreeMap<Index, Waiting<C>>,
+    /// The latest term in which something was placed.
+    latest_term: Term,
 }
 
 impl<C> Pending<C> {
@@ -39,6 +41,7 @@ impl<C> Pending<C> {
             next: 0,
             proposed: BTreeMap::new(),
             placed: BTreeMap::new(),
+            latest_term: 0,
         }
     }
 
@@ -74,6 +77,7 @@ impl<C> Pending<C> {
     /// knows its fate.
     pub fn place(&mut self, proposal: u64, position: LogPosition) -> Option<C> {
         let waiting = self.proposed.remove(&proposal)?;
+        self.latest_term = self.latest_term.max(position.term);
         let before = self.placed.insert(position.index, Waiting { term: position.term, ..waiting })?;
         Some(self.release(before))
     }
@@ -105,6 +109,18 @@ impl<C> Pending<C> {
         };
         let skipped = std::mem::replace(&mut self.placed, above);
         skipped.into_values().map(|waiting| self.release(waiting)).collect()
+    }
+
+    /// Hands back everybody behind `committed`, if that is of a later term than all that were placed. Terms never fall
+    /// along a log (paper, section 5.3), so behind it no log can hold an entry of those terms: their commands were not
+    /// executed and never will be, and nobody need wait until this log has grown as far.
+    pub fn overtake(&mut self, committed: LogPosition) -> Vec<C> {
+        if committed.term <= self.latest_term || self.placed.is_empty() {
+            return Vec::new();
+        }
+        let Some(behind) = committed.index.checked_add(1) else { return Vec::new() };
+        let overtaken = self.placed.split_off(&behind);
+        overtaken.into_values().map(|waiting| self.release(waiting)).collect()
     }
 
     /// Hands back everybody who is not to wait for the outcome now that leadership is lost.
@@ -184,6 +200,18 @@ mod tests {
         assert_eq!(pending.skip_to(6), ["a", "b"]);
         assert_eq!(pending.len(), 1);
         assert_eq!(pending.skip_to(Index::MAX), ["c"]);
+    }
+
+    #[test]
+    fn an_entry_of_a_later_term_overtakes_what_waits_behind_it() {
+        let mut pending = table();
+        for (name, position) in [("before", at(50, 2)), ("a", at(100, 2)), ("b", at(101, 3))] {
+            let id = pending.admit(name, 1).expect("there is room");
+            pending.place(id, position);
+        }
+        assert!(pending.overtake(at(60, 3)).is_empty(), "an entry of this term may stand behind");
+        assert_eq!(pending.overtake(at(60, 4)), ["a", "b"]);
+        assert_eq!(pending.len(), 1, "what comes before is settled when it is applied");
     }
 
     #[test]
