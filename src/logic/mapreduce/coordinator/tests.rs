@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::record::Yield;
 use crate::logic::mapreduce::report::Progress;
 use crate::logic::mapreduce::table::Verdict;
@@ -275,6 +276,34 @@ fn lost_output_of_a_map_task_is_made_again_only_while_it_is_needed() {
     let part = Input::Missing { work: work(reduce(0, 1)), why: "the disk is gone".into() };
     assert!(matches!(rig.put(part)[0], Record::Reopened { .. }), "but what the user wants is made again");
     assert_eq!(rig.starts(1), [reduce(0, 2)]);
+}
+
+#[test]
+fn what_a_worker_held_that_is_gone_is_made_again_all_at_once() {
+    let mut rig = Rig::new(3, 1);
+    rig.hear(1, &[], &[]);
+    rig.hear(2, &[], &[]);
+    rig.hear(1, &[], &[(map(0, 1), done())]);
+    rig.hear(1, &[], &[(map(2, 1), done())]);
+    rig.hear(2, &[], &[(map(1, 1), done())]);
+    for _ in 0..2 {
+        rig.now += Duration::from_secs(2);
+        let running: Vec<Attempt> = rig.table().running().map(|(attempt, _)| attempt).collect();
+        rig.hear(2, &running, &[]);
+    }
+    let reducer = rig.table().running().next().expect("a reducer runs").0;
+    let starved = Ending::Starved { map: map(2, 1), gone: false, why: "no connection".into() };
+    let records = rig.hear(2, &[], &[(reducer, starved)]);
+    let reopened = records.iter().filter_map(|record| match record {
+        Record::Reopened { attempt, .. } => Some(*attempt),
+        _ => None,
+    });
+    assert_eq!(reopened.collect::<Vec<_>>(), [map(2, 1), map(0, 1)], "but not what the other worker has");
+    let part = |number| work(reduce(0, number));
+    assert!(
+        rig.put(Input::Missing { work: part(9), why: String::new() }).is_empty(),
+        "there is no such part"
+    );
 }
 
 #[test]
