@@ -7,10 +7,11 @@ mod processes;
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mapreduce_support::text;
-use processes::{Ground, Stage, block_on, submit};
+use processes::{Ground, Stage, block_on, submission, submit};
 
 /// Submits a job that must fail; what the command says, and its exit code. No output may be there.
 fn refused(stage: &Stage, args: &[&str]) -> (String, i32) {
@@ -155,4 +156,63 @@ fn full_disks_and_inputs_that_workers_lack_fail_the_job_and_nothing_else() {
     let late = late.to_str().expect("UTF-8");
     let (said, _) = refused(&stage, &["wc", "--input", late]);
     assert!(said.contains(&format!("cannot open the input {late}")), "{said}");
+}
+
+#[test]
+fn a_full_disk_where_output_is_wanted_leaves_it_with_the_cluster() {
+    if !(Ground::Apart { disk_bytes: None }).is_possible() {
+        return println!("SKIPPED: this machine does not let a process have file systems of its own");
+    }
+    let stage = Stage::new(1, Ground::Common);
+    let files = text::files(stage.path(), 1, 200_000);
+    let _worker = stage.worker("w1");
+    stage.workers_are_up(1);
+    let disk = stage.marks("disk");
+    let submit = submission(&stage.cluster, &disk.join("out"), &["sort", "--input", &files[0]]);
+    // The same command where that directory is a disk of 64 KiB.
+    let small = "mount -t tmpfs -o size=64k tmpfs \"$0\" && \"$@\"; code=$?; ls \"$0\"; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", small]).arg(&disk);
+    let output = command.arg(submit.get_program()).args(submit.get_args()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("No space left on device") && said.contains("/disk/out/"), "{said}");
+    assert!(!said.lines().any(|line| line == "out"), "an output directory is left: {said}");
+
+    let out = stage.path().join("out");
+    let collect =
+        processes::command(&stage.cluster, &["mr", "collect", "1"]).arg("--output").arg(&out).output();
+    let collect = collect.expect("it runs");
+    assert!(collect.status.success(), "{collect:?}");
+    let mut lines: Vec<String> =
+        std::fs::read_to_string(&files[0]).expect("text").lines().map(|line| format!("{line}\n")).collect();
+    lines.sort();
+    assert_eq!(text::sorted_output(&out), lines.concat());
+}
+
+/// A worker that is killed can clean up nothing; its command ends all the same.
+#[test]
+fn a_command_ends_with_its_worker() {
+    let stage = Stage::new(1, Ground::Common);
+    let files = text::files(stage.path(), 1, 1000);
+    let mut worker = stage.worker("w1");
+    stage.workers_are_up(1);
+    // A number that nobody else sleeps for.
+    let mapper = format!("exec sleep 1000.{}", std::process::id());
+    let args = ["mr", "submit", "--detach", "--mapper", &mapper, "--reducer", "cat", "--input", &files[0]];
+    let out = stage.path().join("out");
+    let output =
+        processes::command(&stage.cluster, &args).arg("--output").arg(&out).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let sleeps = || processes::with_argument(&mapper["exec sleep ".len()..]);
+    let wait = |wanted: usize| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while sleeps() != wanted {
+            assert!(Instant::now() < deadline, "not {wanted} commands");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait(1);
+    worker.kill();
+    wait(0);
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Unix time in milliseconds, for people; nothing is decided by it.
+pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// Monotonic time since the node started. It is tokio's clock, so a test that pauses that one pauses this one.
 #[derive(Clone, Debug)]
 pub struct NodeClock {

@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
@@ -14,7 +15,7 @@ use super::exit::INTERNAL;
 use super::identity::{DataDir, IdentityError, PeerStores};
 use super::settings;
 use crate::actors::background::Background;
-use crate::actors::clock::NodeClock;
+use crate::actors::clock::{NodeClock, WallClock};
 use crate::actors::supervision::{Registry, Watchdog};
 use crate::actors::tap::TapPoint;
 use crate::logic::ids::NodeId;
@@ -31,6 +32,9 @@ pub trait Environment {
 
     /// A clock that shows zero now.
     fn clock(&self) -> NodeClock;
+
+    /// A clock for people: Unix time in milliseconds.
+    fn wall_clock(&self) -> WallClock;
 
     /// Opens what tells the node who it is.
     ///
@@ -135,6 +139,13 @@ impl Environment for OperatingSystem {
 
     fn clock(&self) -> NodeClock {
         NodeClock::start()
+    }
+
+    fn wall_clock(&self) -> WallClock {
+        Arc::new(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        })
     }
 
     fn identify(&self, config: &Config, id: NodeId) -> Result<Identified, IdentityError> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -11,7 +11,7 @@ use super::exit::{Failure, UNAVAILABLE};
 use crate::actors::background::Background;
 use crate::actors::caller::Incoming;
 use crate::actors::clerk::{ClerkActor, ClerkSettings, Invoke};
-use crate::actors::clock::NodeClock;
+use crate::actors::clock::{NodeClock, WallClock};
 use crate::actors::mapreduce::attempt::Bench;
 use crate::actors::mapreduce::coordinator::{CoordinatorActor, CoordinatorSpec};
 use crate::actors::mapreduce::depot::{Depot, DepotSpec};
@@ -46,7 +46,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// The coordinator of a node.
 pub(super) fn coordinator(
     node: NodeId,
-    clock: NodeClock,
+    (clock, wall_clock): (NodeClock, WallClock),
     peer: Port<ObservePeer>,
     router: &Arc<Router>,
     worker_timeout: Duration,
@@ -54,7 +54,7 @@ pub(super) fn coordinator(
 ) -> Child {
     let store = LocalStore::new(GROUP, |replies| router.requests(replies));
     let patience = Patience { worker: worker_timeout, straggler: STRAGGLER };
-    let spec = CoordinatorSpec { node, clock, wall_ms, peer, store, patience };
+    let spec = CoordinatorSpec { node, clock, wall_clock, peer, store, patience };
     let slot = Slot::new("coordinator");
     let incoming: Port<Incoming> = slot.port();
     router.register_coordinator(Arc::new(move |asks| {
@@ -174,9 +174,4 @@ fn calls(clerk: Port<Invoke>) -> CallCoordinator {
 
 fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
-}
-
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

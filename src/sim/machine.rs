@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::disk::{DiskPace, SimLog, work_on};
 use crate::actors::background::{Background, Job, perform};
-use crate::actors::clock::{NodeClock, Skew};
+use crate::actors::clock::{NodeClock, Skew, WallClock};
 use crate::actors::supervision::Registry;
 use crate::actors::tap::{Tap, TapPoint};
 use crate::logic::ids::NodeId;
@@ -36,6 +38,8 @@ pub struct Machine {
     pub clock_rate: RefCell<f64>,
     /// The clock of the present start.
     pub clock: RefCell<Option<Arc<Skew>>>,
+    /// When the simulation began.
+    born: Instant,
     store: u64,
     peers: PeerNotes,
     transport: Arc<dyn Transport>,
@@ -56,6 +60,7 @@ impl Machine {
             pace: Arc::new(DiskPace::new(random.u64(..))),
             clock_rate: RefCell::new(1.0),
             clock: RefCell::new(None),
+            born: Instant::now(),
             store: random.u64(1..),
             peers: PeerNotes::default(),
             transport,
@@ -90,6 +95,11 @@ impl Environment for Machine {
         let skew = Skew::new(*self.clock_rate.borrow());
         *self.clock.borrow_mut() = Some(skew.clone());
         NodeClock::skewed(skew)
+    }
+
+    fn wall_clock(&self) -> WallClock {
+        let born = self.born;
+        Arc::new(move || u64::try_from(born.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn identify(&self, _: &Config, _: NodeId) -> Result<Identified, IdentityError> {

@@ -31,6 +31,7 @@
 //! * [`watch`]: what happens, hashed and checked. [`book`]: what is known of every replica. [`invariants`]: the rules.
 //!   [`trace`]: the hash, and lines for people. [`history`]: calls of clients.
 //! * [`faults`], `nemesis`: what goes wrong. [`workload`]: what clients do. [`panics`]: which panics were not wanted.
+//! * [`jobs`]: MapReduce jobs: the product's coordinators, and workers made of memory.
 //! * [`run`]: all of that in one run from a [`Plan`]. [`timeline`]: what happened, for people.
 //!
 //! Invariants:
@@ -48,6 +49,7 @@ pub mod faults;
 pub mod history;
 pub mod host;
 pub mod invariants;
+pub mod jobs;
 pub mod machine;
 mod nemesis;
 pub mod panics;

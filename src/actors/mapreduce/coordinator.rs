@@ -15,7 +15,7 @@ pub use self::office::Written;
 use super::journal::Journal;
 use super::store::{LocalStore, StoreError};
 use crate::actors::caller::{Caller, Incoming, Kind};
-use crate::actors::clock::NodeClock;
+use crate::actors::clock::{NodeClock, WallClock};
 use crate::actors::supervision::Port;
 use crate::logic::ids::NodeId;
 use crate::logic::mapreduce::coordinator::Patience;
@@ -36,8 +36,8 @@ pub struct CoordinatorSpec {
     pub node: NodeId,
     /// Time since the node started.
     pub clock: NodeClock,
-    /// Unix time in milliseconds, for people.
-    pub wall_ms: fn() -> u64,
+    /// When something happened, for people.
+    pub wall_clock: WallClock,
     /// The Raft peer whose leadership the office goes with.
     pub peer: Port<ObservePeer>,
     /// The store of that group.
@@ -125,7 +125,7 @@ impl CoordinatorActor {
 
     /// Takes in what has arrived, unless records are being written.
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        let (now, wall) = (self.spec.clock.now(), (self.spec.wall_ms)());
+        let (now, wall) = (self.spec.clock.now(), (self.spec.wall_clock)());
         let Some(writes) = self.office.as_mut().and_then(|office| office.pump(now, wall)) else { return };
         let token = self.office.as_ref().map(Office::token);
         ctx.spawn(writes.perform().into_actor(self).map(move |written, coordinator, ctx| {

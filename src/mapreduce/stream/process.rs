@@ -81,7 +81,8 @@ pub(super) fn run(
 }
 
 fn start(command: &Command<'_>) -> Result<Child, Broken> {
-    std::process::Command::new("sh")
+    let mut shell = std::process::Command::new("sh");
+    shell
         .arg("-c")
         .arg(command.line)
         .envs(command.environment())
@@ -89,9 +90,24 @@ fn start(command: &Command<'_>) -> Result<Child, Broken> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that a whole pipeline can be killed, and Ctrl-C reaches us alone.
-        .process_group(0)
-        .spawn()
-        .map_err(Broken::NotStarted)
+        .process_group(0);
+    end_with_this_thread(&mut shell);
+    shell.spawn().map_err(Broken::NotStarted)
+}
+
+/// When this process is killed it cannot kill the command any more, so the kernel does. What a pipeline has started beside
+/// the shell finds its pipes closed.
+fn end_with_this_thread(shell: &mut std::process::Command) {
+    // SAFETY: the closure makes one call that is allowed between fork and exec, with plain numbers.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        shell.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = shell;
 }
 
 /// Talks with a command until it has ended; it is not yet waited for.

@@ -4,9 +4,9 @@ use super::{Client, misfit};
 use crate::logic::clerk::{ClerkError, Op};
 use crate::logic::mapreduce::job::{Form, Plan};
 use crate::logic::mapreduce::record::{JobId, Record};
-use crate::logic::mapreduce::report::{Place, Work};
+use crate::logic::mapreduce::report::{Place, Report, Work};
 use crate::messages::client::Answer;
-use crate::messages::mapreduce::{JobLine, MapReduceReply, MapReduceRequest, WorkerLine};
+use crate::messages::mapreduce::{JobLine, MapReduceReply, MapReduceRequest, TaskOrders, WorkerLine};
 
 impl Client {
     /// Submits a job. `token`, drawn at random, makes it safe to submit again what may have arrived: the same token is
@@ -106,6 +106,14 @@ impl Client {
     pub async fn workers(&self) -> Result<Vec<WorkerLine>, ClerkError> {
         match self.mapreduce(MapReduceRequest::Workers).await? {
             MapReduceReply::Workers(workers) => Ok(workers),
+            _ => Err(misfit()),
+        }
+    }
+
+    /// For workers that are made for a simulation: reports, and returns what is to be done.
+    pub(crate) async fn report(&self, report: Report) -> Result<TaskOrders, ClerkError> {
+        match self.mapreduce(MapReduceRequest::Report(Box::new(report))).await? {
+            MapReduceReply::Orders(orders) => Ok(*orders),
             _ => Err(misfit()),
         }
     }
