@@ -1,8 +1,8 @@
-//! Jobs in a simulation. The coordinators and the store they write to are the product's, on simulated nodes that fail; the
-//! workers are made of memory: what their tasks do is to count words, and to take virtual time.
+//! Jobs in a simulation. The coordinators and the store they write to are the product's, on simulated nodes that
+//! fail; the workers are made of memory: what their tasks do is to count words, and to take virtual time.
 //!
-//! So everything that decides about a job, and everything that keeps it, is played under faults from a seed. How a worker
-//! reads and writes files is not: threads that block have no place in virtual time.
+//! So everything that decides about a job, and everything that keeps it, is played under faults from a seed. How a
+//! worker reads and writes files is not: threads that block have no place in virtual time.
 //!
 //! * `worker`: a worker, and what of it outlives its crashes. `trouble`: what happens to workers.
 
@@ -56,7 +56,7 @@ pub struct JobPlan {
     pub trouble: bool,
     /// How long things go wrong.
     pub duration: Duration,
-    /// When the machine of the leader, where the coordinator is, loses its power: so long after the job was submitted.
+    /// When the machine of the leader, where the coordinator is, loses its power: so long after there is one.
     pub assassinations: Vec<Duration>,
 }
 
@@ -175,8 +175,9 @@ async fn play(plan: &JobPlan, crew: &Rc<Crew>, nemesis: &Nemesis) -> JobOutcome 
 
 /// The coordinator's machine loses its power.
 async fn assassinate(cluster: Cluster, after: Duration) {
+    let led = cluster.wait_for_leader(RECOVERY).await;
     sleep(after).await;
-    if let Some(leader) = cluster.leader() {
+    if let Some(leader) = led.ok().and_then(|_| cluster.leader()) {
         cluster.lose_power(leader);
         sleep(REVIVED).await;
         cluster.start_node(leader);

@@ -290,8 +290,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 /// inherit it.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    // SAFETY: it takes a plain number. On Linux it concerns the calling thread alone, and is relative to what the process
-    // was started with. If it fails, the priority is as before.
+    // SAFETY: it takes a plain number. On Linux it concerns the calling thread alone, and is relative to what the
+    // process was started with. If it fails, the priority is as before.
     unsafe {
         libc::nice(10);
     }

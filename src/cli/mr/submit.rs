@@ -22,8 +22,8 @@ use crate::node::client::Client;
 use crate::node::collect::Collecting;
 use crate::node::exit::{self, Failure};
 
-/// The pause between two looks at a job that is waited for is a part of the time so far, within these bounds: so a small
-/// job is not held up, and a long one costs the coordinator nothing.
+/// The pause between two looks at a job that is waited for is a part of the time so far, within these bounds: so a
+/// small job is not held up, and a long one costs the coordinator nothing.
 const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
 const LOOKS_PER_TIME: u32 = 8;
 /// A cluster that gives no answer for so long while a job is waited for is given up; the job goes on when it is back.

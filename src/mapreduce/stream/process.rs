@@ -95,8 +95,8 @@ fn start(command: &Command<'_>) -> Result<Child, Broken> {
     shell.spawn().map_err(Broken::NotStarted)
 }
 
-/// When this process is killed it cannot kill the command any more, so the kernel does. What a pipeline has started beside
-/// the shell finds its pipes closed.
+/// When this process is killed it cannot kill the command any more, so the kernel does. What a pipeline has started
+/// beside the shell finds its pipes closed.
 fn end_with_this_thread(shell: &mut std::process::Command) {
     // SAFETY: the closure makes one call that is allowed between fork and exec, with plain numbers.
     #[cfg(target_os = "linux")]

@@ -27,6 +27,7 @@ const SLOTS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(200);
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 const FETCH_PATIENCE: Duration = Duration::from_secs(3);
 /// A step of a task takes up to so many milliseconds.
 const STEP_MS: u64 = 150;
@@ -231,6 +232,7 @@ impl Life {
             let options = |options: &mut crate::node::client::ClientOptions| {
                 options.stateless = true;
                 options.deadline = Some(CALL_DEADLINE);
+                options.attempt_timeout = ATTEMPT_TIMEOUT;
             };
             match crew.cluster.client(&worker.name, options).await {
                 Ok(client) => break client,
