@@ -64,7 +64,7 @@ fn a_coordinator_may_be_lost_at_every_moment() {
             assert!(outcome.job_time < limit, "killed after {after:?}: {outcome:?}, and {usual:?}");
             successors += u64::from(outcome.offices >= 2);
         }
-        assert!(successors > u64::from(moments) * 3 / 4, "most fell into the job: {successors} of {moments}");
+        assert!(successors > u64::from(moments) / 2, "most fell into the job: {successors} of {moments}");
     }
 }
 
