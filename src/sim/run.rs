@@ -1,5 +1,6 @@
 //! One run: a cluster, clients, faults, and whether every rule held.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::task::spawn_local;
@@ -85,8 +86,37 @@ pub struct Outcome {
     pub timeline: Vec<Line>,
 }
 
-/// Plays a run.
+impl Outcome {
+    /// Nothing is known of a run that broke off but why it did.
+    fn broken_off(seed: u64, why: &str) -> Outcome {
+        let rule = "the simulation comes to its end".to_owned();
+        Outcome {
+            seed,
+            violations: vec![Violation { at: Duration::ZERO, rule, what: why.to_owned() }],
+            hash: 0,
+            time: Duration::ZERO,
+            steps: 0,
+            calls: 0,
+            acknowledged: 0,
+            faults: 0,
+            kinds: Vec::new(),
+            lost: 0,
+            timeline: Vec::new(),
+        }
+    }
+}
+
+/// Plays a run. If the simulation itself panics, which is a bug of its own, that is a violation like any other, so that
+/// it does not go unnoticed among thousands of runs.
 pub fn run(plan: &Plan) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| play_whole(plan))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+        Outcome::broken_off(plan.seed, text)
+    })
+}
+
+fn play_whole(plan: &Plan) -> Outcome {
     let panics = Collecting::start();
     simulate(async || {
         let mut random = fastrand::Rng::with_seed(plan.seed);

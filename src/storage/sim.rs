@@ -6,6 +6,7 @@
 //! part of the data on the device, and counts all pages as clean, so that the next sync reports success.
 
 mod device;
+mod image;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -151,8 +152,8 @@ impl SimDisk {
         let mut state = self.state();
         let offset = usize::try_from(offset).expect("an offset within a simulated file");
         let file = state.file(name).expect("a file of the simulated disk");
-        file.cache[offset] ^= 1 << bit;
-        file.durable[offset] ^= 1 << bit;
+        file.cache.flip(offset, bit);
+        file.durable.flip(offset, bit);
     }
 
     /// Lets each sync take up to `longest`, reported by [`SimDisk::take_latency`].
@@ -265,9 +266,9 @@ impl Disk for SimDisk {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let file = state.file(name)?;
         let before = file.cache.len() as u64;
-        file.cache.resize(length, 0);
+        file.cache.resize(length);
         // Lengths are simplified: a cut is durable at once. Only files that hold nothing needed are cut.
-        file.durable.truncate(length);
+        file.durable.resize(file.durable.len().min(length));
         state.used = (state.used + length as u64).saturating_sub(before);
         Ok(())
     }
@@ -302,13 +303,7 @@ impl Disk for SimDisk {
         state.enter()?;
         let file = state.file(name)?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let source = file
-            .cache
-            .get(offset..)
-            .and_then(|rest| rest.get(..buffer.len()))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(source);
-        Ok(())
+        if file.cache.read(offset, buffer) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {

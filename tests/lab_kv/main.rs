@@ -127,7 +127,7 @@ scenarios! {
     TestOneClientUnreliable: 1, unreliable, NONE => locks::clients[1];
     TestManyClientsUnreliable: 1, unreliable, NONE => locks::clients[10];
     LocksAreIndependent: 3, unreliable, NONE => locks::independent;
-    LockHoldersCrash: 3, unreliable, NONE => locks::holders_crash;
+    LockHoldersCrash: 3, reliable, NONE => locks::holders_crash;
     AWaiterIsWokenAtOnce: 3, reliable, NONE => locks::woken_at_once;
     // 2025: the replicated state machine
     TestBasic4A: 3, reliable, NONE => rsm::basic;

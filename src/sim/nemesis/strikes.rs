@@ -258,19 +258,16 @@ impl Nemesis {
         self.0.held.borrow_mut().insert(node);
         self.cluster().crash(node);
         let machine = self.cluster().machine(node);
-        let mut files = machine.log.files();
-        let last = files.iter().rposition(|(name, _)| name.ends_with(".wal"));
-        if let Some(last) = last {
-            files.remove(last);
+        let mut log = machine.log.files();
+        if let Some(last) = log.iter().rposition(|(name, _)| name.ends_with(".wal")) {
+            log.remove(last);
         }
-        let of_log = files.len();
-        files.extend(machine.snapshots.files());
-        files.retain(|(_, length)| *length > 0);
+        let log = log.into_iter().map(|file| (&machine.log, file));
+        let snapshots = machine.snapshots.files().into_iter().map(|file| (&machine.snapshots, file));
+        let files: Vec<_> = log.chain(snapshots).filter(|(_, (_, length))| *length > 0).collect();
         if !files.is_empty() {
-            let which = self.draw(files.len());
-            let (name, length) = &files[which];
+            let (disk, (name, length)) = &files[self.draw(files.len())];
             let offset = self.0.random.borrow_mut().u64(0..*length);
-            let disk = if which < of_log { &machine.log } else { &machine.snapshots };
             disk.flip_bit(name, offset, self.draw(8) as u8);
             self.0.flipped.borrow_mut().insert(node);
             self.fault(|| format!("the process of {node} is killed, and a bit flips in {name} at {offset}"));

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::image::Image;
+
 /// What a device writes at once.
 pub(super) const PIECE: usize = 512;
 
@@ -10,9 +12,9 @@ pub(super) const PIECE: usize = 512;
 #[derive(Default)]
 pub(super) struct File {
     /// What a read shows.
-    pub cache: Vec<u8>,
+    pub cache: Image,
     /// What the device holds.
-    pub durable: Vec<u8>,
+    pub durable: Image,
     /// Byte ranges, aligned to pieces, that were written since the last sync.
     pub dirty: Vec<Range<usize>>,
     /// A failed sync has left clean pages that the device does not hold.
@@ -52,10 +54,7 @@ impl File {
         if range.start >= end {
             return;
         }
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
-        }
-        self.durable[range.start..end].copy_from_slice(&self.cache[range.start..end]);
+        self.durable.copy(&self.cache, range.start..end);
     }
 
     /// Persists a random subset of the dirty pieces and calls everything clean.
@@ -74,10 +73,7 @@ impl File {
     /// Writes into the cache.
     pub fn put(&mut self, offset: usize, data: &[u8]) {
         let end = offset + data.len();
-        if self.cache.len() < end {
-            self.cache.resize(end, 0);
-        }
-        self.cache[offset..end].copy_from_slice(data);
+        self.cache.write(offset, data);
         self.dirty.push(offset / PIECE * PIECE..end);
     }
 
@@ -88,11 +84,11 @@ impl File {
         }
         let mut fresh = self.durable.clone();
         if fresh.len() < self.cache.len() {
-            fresh.resize(self.cache.len(), 0);
+            fresh.resize(self.cache.len());
         }
         for range in &self.dirty {
             let end = range.end.min(self.cache.len());
-            fresh[range.start..end].copy_from_slice(&self.cache[range.start..end]);
+            fresh.copy(&self.cache, range.start.min(end)..end);
         }
         self.cache = fresh;
         self.diverged = false;
