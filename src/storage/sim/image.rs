@@ -41,7 +41,7 @@ impl Image {
     pub fn resize(&mut self, len: usize) {
         if len < self.len {
             self.pages.truncate(len.div_ceil(PAGE));
-            if let (Some(Some(page)), true) = (self.pages.last_mut(), len % PAGE > 0) {
+            if let (Some(Some(page)), true) = (self.pages.last_mut(), !len.is_multiple_of(PAGE)) {
                 Arc::make_mut(page)[len % PAGE..].fill(0);
             }
         }
