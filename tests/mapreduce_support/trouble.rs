@@ -202,6 +202,10 @@ impl Field<'_> {
     async fn kill(&self, node: NodeId) {
         assert!(self.cluster.signal(node, libc::SIGKILL), "{node} does not run");
         tokio::time::sleep(REVIVED).await;
+        // On a busy machine a process may take its time to end.
+        while self.cluster.pid(node).is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.cluster.revive();
     }
 
