@@ -66,7 +66,7 @@ pub async fn race(lab: &Rc<Lab>, clients: u32, time: Duration, keys: Vec<String>
 pub async fn check_count(lab: &Lab, puts: Puts, exact: bool) {
     let (_, version) = lab.asker().get("k").await.expect("somebody has put it");
     let Puts { ok, maybe } = puts;
-    assert!(ok > 0, "nothing was done");
+    assert!(ok > 0, "nothing was done: {puts:?}");
     if exact {
         assert_eq!((version, maybe), (ok, 0));
     } else {
