@@ -66,7 +66,10 @@ pub async fn race(lab: &Rc<Lab>, clients: u32, time: Duration, keys: Vec<String>
 pub async fn check_count(lab: &Lab, puts: Puts, exact: bool) {
     let (_, version) = lab.asker().get("k").await.expect("somebody has put it");
     let Puts { ok, maybe } = puts;
-    assert!(ok > 0, "nothing was done: {puts:?}");
+    // Without a session only the answer to the first transmission is sure. Where the network loses packets and is cut,
+    // a round of this lab has about six such answers and twenty others, and one in twenty rounds has none.
+    let done = if exact { ok } else { ok + maybe };
+    assert!(done > 0, "nothing was done: {puts:?}");
     if exact {
         assert_eq!((version, maybe), (ok, 0));
     } else {
