@@ -2,8 +2,9 @@
 //!
 //! `QUORATE_BENCH_MB` is the size of the input in MB (1000 by default); `QUORATE_BENCH_ONLY` runs the rows whose names
 //! hold that text; `QUORATE_BENCH_DIR` is where files go (by default, the directory for temporary files). Every row is
-//! a process of its own; its time, processor time and largest resident memory are the kernel's. The last column is
-//! its time as a multiple of the time of the first row of its kind, which is Quorate. All outputs are compared.
+//! a process of its own; its time, processor time and largest resident memory are the kernel's, which does not report
+//! less memory than this program has itself when it starts the row. The last column is its time as a multiple of the
+//! time of the first row of its kind, which is Quorate. All outputs are compared.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

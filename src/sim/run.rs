@@ -14,6 +14,7 @@ use super::simulate;
 use super::trace::Line;
 use super::watch::Violation;
 use super::workload::{Customer, Manners, Recorder, read_all};
+use crate::actors::supervision::panic_text;
 use crate::logic::ids::NodeId;
 
 /// How long a cluster may take, once everything is good again, until it serves and all replicas are equal.
@@ -88,11 +89,11 @@ pub struct Outcome {
 
 impl Outcome {
     /// Nothing is known of a run that broke off but why it did.
-    fn broken_off(seed: u64, why: &str) -> Outcome {
+    fn broken_off(seed: u64, why: String) -> Outcome {
         let rule = "the simulation comes to its end".to_owned();
         Outcome {
             seed,
-            violations: vec![Violation { at: Duration::ZERO, rule, what: why.to_owned() }],
+            violations: vec![Violation { at: Duration::ZERO, rule, what: why }],
             hash: 0,
             time: Duration::ZERO,
             steps: 0,
@@ -109,11 +110,8 @@ impl Outcome {
 /// Plays a run. If the simulation itself panics, which is a bug of its own, that is a violation like any other, so that
 /// it does not go unnoticed among thousands of runs.
 pub fn run(plan: &Plan) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| play_whole(plan))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-        Outcome::broken_off(plan.seed, text)
-    })
+    catch_unwind(AssertUnwindSafe(|| play_whole(plan)))
+        .unwrap_or_else(|panic| Outcome::broken_off(plan.seed, panic_text(&*panic)))
 }
 
 fn play_whole(plan: &Plan) -> Outcome {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::shelf::Shelf;
 use super::shuffle::{FetchError, Fetcher, Piece};
+use crate::actors::supervision::panic_text;
 use crate::logic::mapreduce::counters::Counters;
 use crate::logic::mapreduce::failure::{Cause, TaskFailure};
 use crate::logic::mapreduce::job::Setup;
@@ -279,11 +280,6 @@ fn starved(place: &Place, gone: bool, why: &str) -> Ending {
 
 fn machine(error: &io::Error) -> Ending {
     Ending::Failed(TaskFailure::machine(format!("the worker's disk: {error}")))
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
 }
 
 /// Lets everything else on the machine go first, the rest of this process above all. The commands that an attempt runs

@@ -110,6 +110,7 @@
 pub use child::{Child, ChildContext, ChildSpec, OnHang, Place, Restart};
 pub use current::{CurrentActor, current_actor, install_panic_hook};
 pub use exit::Exit;
+pub(crate) use exit::panic_text;
 pub use fair::Fair;
 pub use handle::{ChildError, Pending, SupervisorRef};
 pub use port::{AskError, Gone, Port, Slot};
