@@ -119,9 +119,14 @@ mod tests {
         bytes
     }
 
+    /// A place at or beside a quarter of a page: few enough that ends of images and of ranges meet.
+    fn place(rng: &mut fastrand::Rng, most: usize) -> usize {
+        (rng.usize(0..12) * PAGE / 4 + rng.usize(0..2)).min(most)
+    }
+
     /// Does what the image should do, to a plain vector.
     fn play(rng: &mut fastrand::Rng, image: &mut Image, model: &mut Vec<u8>, other: (&Image, &[u8])) {
-        let at = rng.usize(0..3 * PAGE);
+        let at = place(rng, usize::MAX);
         match rng.u8(0..5) {
             0 => {
                 image.resize(at);
@@ -140,8 +145,8 @@ mod tests {
                 model[at] ^= 8;
             }
             _ => {
-                let end = rng.usize(0..=other.1.len());
-                let range = if rng.bool() { 0..end } else { rng.usize(0..=end)..end };
+                let end = place(rng, other.1.len());
+                let range = place(rng, end)..end;
                 image.copy(other.0, range.clone());
                 model.resize(model.len().max(range.end), 0);
                 model[range.clone()].copy_from_slice(&other.1[range]);
@@ -163,5 +168,16 @@ mod tests {
                 assert!(!one.read(1, &mut vec![0; one.len()]), "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn of_a_page_that_both_end_in_only_what_was_asked_for_is_copied() {
+        let (mut one, mut two) = (Image::default(), Image::default());
+        one.write(0, &[1; 200]);
+        two.write(0, &[2; 200]);
+        one.copy(&two, 0..100);
+        assert_eq!(bytes(&one), [[2; 100], [1; 100]].concat());
+        one.copy(&two, 0..200);
+        assert_eq!(bytes(&one), [2; 200]);
     }
 }
