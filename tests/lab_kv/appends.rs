@@ -118,7 +118,7 @@ pub async fn speed(lab: Rc<Lab>) {
 }
 
 pub async fn one_key(lab: Rc<Lab>) {
-    lab.asker().plain_put("k", "").await;
+    lab.session().await.plain_put("k", "").await;
     let mut running = Vec::new();
     for place in 0..5 {
         let clerk = lab.session().await;

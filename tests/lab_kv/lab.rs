@@ -5,7 +5,7 @@
 //!
 //! | the course | here |
 //! |---|---|
-//! | a call takes next to no time | every packet takes up to 5 ms, so that clients do not ask a thousand times a second |
+//! | a call takes next to no time | every packet takes up to 5 ms on the first seed, and up to something from 5 to 50 ms on others where the network is reliable and speed is not asked for, so that seeds differ in how much is under way at once |
 //! | unreliable: 0 to 26 ms late, calls overtake each other | between nodes the same, packet by packet; between client and node in order |
 //! | unreliable: 10 % of requests and of replies are lost, and the caller learns it at once | between nodes 10 % of the packets are lost, and nobody learns it. A client's connections break every 160 ms on the average, which loses what is under way in both directions, and the client learns it at once |
 //! | an end that is switched off, or a dead server: the call fails after 0 to 99 ms | a way that is cut holds everything back until it is healed: nobody learns it but by his own clock. A dead server refuses connections |
@@ -28,8 +28,10 @@ use tokio::time::{Instant, sleep};
 
 /// The tester's "an election has certainly had time to finish".
 pub const E: Duration = Duration::from_secs(1);
-/// Longest time that a packet takes.
-const LATENCY: Duration = Duration::from_millis(5);
+/// Longest time that a packet takes on a quick network.
+const QUICK: Duration = Duration::from_millis(5);
+/// Longest time, in milliseconds, that a packet takes on the slowest of the others.
+const SLOWEST: u64 = 50;
 /// Longest time that an unreliable network adds.
 const LATE: Duration = Duration::from_millis(26);
 /// Share of packets that an unreliable network loses, in thousandths.
@@ -47,6 +49,8 @@ pub fn ms(ms: u64) -> Duration {
 pub struct Setup {
     pub servers: u64,
     pub reliable: bool,
+    /// Nothing is slow on any seed: for scenarios that ask for speed.
+    pub quick: bool,
     /// Bytes of log after which a snapshot is taken; none: never.
     pub max_raft_state: Option<u64>,
 }
@@ -54,6 +58,8 @@ pub struct Setup {
 pub struct Lab {
     pub cluster: Cluster,
     pub setup: Setup,
+    /// Longest time that a packet takes.
+    latency: Duration,
     random: RefCell<fastrand::Rng>,
     hosts: RefCell<BTreeSet<String>>,
     events: Cell<u64>,
@@ -78,6 +84,14 @@ impl Stop {
     }
 }
 
+/// Longest time that a packet takes on this seed.
+fn latency(seed: u64, setup: Setup) -> Duration {
+    if seed == 0 || setup.quick || !setup.reliable {
+        return QUICK;
+    }
+    ms(fastrand::Rng::with_seed(!seed).u64(QUICK.as_millis() as u64..=SLOWEST))
+}
+
 impl Lab {
     /// Starts the servers and waits for a leader.
     pub async fn start(seed: u64, setup: Setup) -> Rc<Lab> {
@@ -91,6 +105,7 @@ impl Lab {
         let lab = Rc::new(Lab {
             cluster: Cluster::start(options),
             setup,
+            latency: latency(seed, setup),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             hosts: RefCell::default(),
             events: Cell::new(0),
@@ -102,7 +117,7 @@ impl Lab {
         let nodes = lab.nodes();
         for from in &nodes {
             for to in nodes.iter().filter(|to| *to != from) {
-                lab.cluster.delay(*from, *to, Duration::ZERO..=LATENCY);
+                lab.cluster.delay(*from, *to, Duration::ZERO..=lab.latency);
             }
         }
         if !setup.reliable {
@@ -235,7 +250,7 @@ impl Lab {
     }
 
     pub fn set_client_delay(&self, host: &str) {
-        let longest = if self.setup.reliable { LATENCY } else { LATENCY + LATE };
+        let longest = if self.setup.reliable { self.latency } else { self.latency + LATE };
         for node in self.nodes() {
             let node = node.to_string();
             self.cluster.network().set_delay(host, &node, Duration::ZERO..=longest);

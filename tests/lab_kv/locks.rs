@@ -50,7 +50,7 @@ pub async fn independent(lab: Rc<Lab>) {
     assert!(third.token() > second.token());
 }
 
-/// A waiter is woken within 50 ms of the release. Packets and disks take up to 2 ms here, so this says that nobody
+/// A waiter is woken within 50 ms of the release. Packets take up to 5 ms here, so this says that nobody
 /// waits for a timer.
 pub async fn woken_at_once(lab: Rc<Lab>) {
     let clerk = lab.clerk().await;

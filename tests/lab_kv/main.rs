@@ -79,8 +79,8 @@ impl Scenario {
     }
 }
 
-/// One test for each scenario: `name: servers, network, snapshots => body`, where `snapshots` is none or the course's
-/// `maxraftstate`.
+/// One test for each scenario: `name: servers, network, snapshots => body`, where `network` is reliable, quick (reliable, and
+/// nothing takes long on any seed) or unreliable, and `snapshots` is none or the course's `maxraftstate`.
 macro_rules! scenarios {
     ($($name:ident: $servers:literal, $network:ident, $snapshots:expr => $body:path $([$($argument:expr),*])?;)*) => {
         $(#[test]
@@ -90,7 +90,8 @@ macro_rules! scenarios {
                 name: stringify!($name),
                 setup: Setup {
                     servers: $servers,
-                    reliable: stringify!($network) == "reliable",
+                    reliable: stringify!($network) != "unreliable",
+                    quick: stringify!($network) == "quick",
                     max_raft_state: $snapshots,
                 },
                 body: |lab| Box::pin($body(lab $(, $($argument),*)?)),
@@ -128,7 +129,7 @@ scenarios! {
     TestManyClientsUnreliable: 1, unreliable, NONE => locks::clients[10];
     LocksAreIndependent: 3, unreliable, NONE => locks::independent;
     LockHoldersCrash: 3, reliable, NONE => locks::holders_crash;
-    AWaiterIsWokenAtOnce: 3, reliable, NONE => locks::woken_at_once;
+    AWaiterIsWokenAtOnce: 3, quick, NONE => locks::woken_at_once;
     // 2025: the replicated state machine
     TestBasic4A: 3, reliable, NONE => rsm::basic;
     TestConcurrent4A: 3, reliable, NONE => rsm::concurrent;
@@ -141,7 +142,7 @@ scenarios! {
     ShutdownWithPendingSubmits: 3, reliable, NONE => rsm::shutdown_pending;
     // 2025: the replicated store
     TestBasic4B: 5, reliable, NONE => versioned::generic[load(1, false, false, false)];
-    TestSpeed4B: 3, reliable, NONE => versioned::speed;
+    TestSpeed4B: 3, quick, NONE => versioned::speed;
     TestConcurrent4B: 5, reliable, NONE => versioned::generic[load(5, false, false, false)];
     TestUnreliable4B: 5, unreliable, NONE => versioned::generic[load(5, false, false, false)];
     TestOnePartition4B: 5, unreliable, NONE => versioned::one_partition;
@@ -156,7 +157,7 @@ scenarios! {
         versioned::generic[load(15, true, true, true)];
     TestSnapshotRPC4C: 3, reliable, M => versioned::snapshot_rpc;
     TestSnapshotSize4C: 3, reliable, M => versioned::snapshot_size;
-    TestSpeed4C: 3, reliable, M => versioned::speed;
+    TestSpeed4C: 3, quick, M => versioned::speed;
     TestSnapshotRecover4C: 5, reliable, M => versioned::generic[load(1, true, false, false)];
     TestSnapshotRecoverManyClients4C: 5, reliable, M => versioned::generic[load(20, true, false, false)];
     TestSnapshotUnreliable4C: 5, unreliable, M => versioned::generic[load(5, false, false, false)];
@@ -168,7 +169,7 @@ scenarios! {
     MissingKeysAreToldApart: 3, unreliable, NONE => versioned::missing_keys;
     // 2022: the replicated store
     TestBasic3A: 5, reliable, NONE => appends::generic[appends(1, false, false, false)];
-    TestSpeed3A: 3, reliable, NONE => appends::speed;
+    TestSpeed3A: 3, quick, NONE => appends::speed;
     TestConcurrent3A: 5, reliable, NONE => appends::generic[appends(5, false, false, false)];
     TestUnreliable3A: 5, unreliable, NONE => appends::generic[appends(5, false, false, false)];
     TestUnreliableOneKey3A: 3, unreliable, NONE => appends::one_key;
@@ -184,7 +185,7 @@ scenarios! {
         appends::generic[appends(15, true, true, true)];
     TestSnapshotRPC3B: 3, reliable, M => appends::snapshot_rpc;
     TestSnapshotSize3B: 3, reliable, M => appends::snapshot_size;
-    TestSpeed3B: 3, reliable, M => appends::speed;
+    TestSpeed3B: 3, quick, M => appends::speed;
     TestSnapshotRecover3B: 5, reliable, M => appends::generic[appends(1, true, false, false)];
     TestSnapshotRecoverManyClients3B: 5, reliable, M => appends::generic[appends(20, true, false, false)];
     TestSnapshotUnreliable3B: 5, unreliable, M => appends::generic[appends(5, false, false, false)];

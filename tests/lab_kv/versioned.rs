@@ -111,7 +111,7 @@ pub async fn generic(lab: Rc<Lab>, load: Load) {
     }
 }
 
-/// 33.3 ms for each of 1000 puts, one after the other, in virtual time: packets and disks take up to 2 ms, so this says
+/// 33.3 ms for each of 1000 puts, one after the other, in virtual time: packets take up to 5 ms, so this says
 /// that a put waits for no timer.
 pub async fn speed(lab: Rc<Lab>) {
     let clerk = lab.clerk().await;
