@@ -107,6 +107,36 @@ fn inputs_and_outputs_that_will_not_do_are_told_before_anything_runs() {
     assert_eq!(list.matches("\"job\"").count(), 1, "what was refused was never submitted: {list}");
 }
 
+/// The same jobs fail, and go well when bad records may be passed over: a line that is too long, and one that kills the
+/// command.
+#[test]
+fn bad_records_are_passed_over_if_the_job_allows_it() {
+    let stage = Stage::new(1, Ground::Common);
+    let input = stage.path().join("input");
+    let long = "x".repeat(2 << 20);
+    std::fs::write(input.join("a.txt"), format!("one\n{long}\ntwo\n")).expect("written");
+    let _workers = [stage.worker("w1"), stage.worker("w2")];
+    stage.workers_are_up(2);
+    let given = stage.input();
+    let place = format!("{}, the line at byte 4", input.join("a.txt").display());
+
+    let args = ["sort", "--input", &given, "--max-record", "1M"];
+    let (said, _) = refused(&stage, &args);
+    assert!(said.contains("the line at byte 4 is longer than 1048576 bytes"), "{said}");
+    let (output, report) = stage.submit("long", &[&args[..], &["--skip-bad-records", "1"]].concat());
+    assert_eq!(output, "one\ntwo\n");
+    assert_eq!(report["skipped"], serde_json::json!([place]));
+
+    let mapper = "awk 'length > 1000 { exit 7 } { print }'";
+    let args = ["--mapper", mapper, "--input", &given];
+    let (said, _) = refused(&stage, &args);
+    assert!(said.contains("ended with code 7"), "{said}");
+    let (output, report) = stage.submit("kills", &[&args[..], &["--skip-bad-records", "1"]].concat());
+    assert_eq!(output, "one\ntwo\n");
+    assert_eq!(report["skipped"], serde_json::json!([place]));
+    assert_eq!(report["counters"]["task"]["skipped records"], 1);
+}
+
 /// Invalid UTF-8, empty files, a line too long, and what cannot be read.
 #[test]
 fn odd_input_is_read_or_told_with_file_and_offset() {

@@ -169,7 +169,7 @@ impl<'a> Collector<'a> {
         self.counters.count(counters::MAP_OUTPUT_RECORDS, self.pairs);
         self.counters.count(counters::COMBINED_RECORDS, self.pairs.saturating_sub(written));
         self.counters.count(counters::MAP_OUTPUT_BYTES, index.bytes());
-        Ok(MapOutput { path, index, counters: self.counters })
+        Ok(MapOutput { path, index, counters: self.counters, skipped: Vec::new() })
     }
 
     fn merge_runs(&mut self) -> Result<(PathBuf, Index), TaskFailure> {

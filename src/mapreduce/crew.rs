@@ -157,18 +157,19 @@ impl<'a> Crew<'a> {
         }
         let result = result.and_then(|outcome| match outcome {
             Outcome::Map(output) => {
-                let counted = yielded(output.index.bytes(), &output.counters);
+                let counted = yielded(output.index.bytes(), &output.counters, &output.skipped);
                 self.outputs.insert(attempt.task.index, (attempt, output));
                 Ok(counted)
             }
             Outcome::Reduce(output) => {
                 self.output.commit(&output)?;
-                Ok(yielded(output.counters.get(TASK, OUTPUT_BYTES), &output.counters))
+                let bytes = output.counters.get(TASK, OUTPUT_BYTES);
+                Ok(yielded(bytes, &output.counters, &output.skipped))
             }
         });
         let ending = match result {
             Ok(result) => Ending::Done(result),
-            Err(TaskFailure { cause: Cause::Lost { map }, message }) => {
+            Err(TaskFailure { cause: Cause::Lost { map }, message, .. }) => {
                 let map = self.outputs.get(&map).map_or(first(map), |(attempt, _)| *attempt);
                 Ending::Starved { map, gone: true, why: message }
             }
@@ -181,14 +182,19 @@ impl<'a> Crew<'a> {
         let control = Arc::new(Control::default());
         self.running.insert(attempt, control.clone());
         let (setup, env, tell) = (self.setup.clone(), self.env.clone(), self.tell.clone());
+        let skips = self.core.skips(work(attempt));
         let run: Box<dyn FnOnce() -> Result<Outcome, TaskFailure> + Send> = match attempt.task.phase {
             Phase::Map => {
-                let task =
-                    MapTask { setup, attempt, split: self.splits[attempt.task.index as usize].clone() };
+                let task = MapTask {
+                    setup,
+                    attempt,
+                    split: self.splits[attempt.task.index as usize].clone(),
+                    skips,
+                };
                 Box::new(move || run_map(&task, &env, &control).map(Outcome::Map))
             }
             Phase::Reduce => {
-                let task = ReduceTask { setup, attempt, sources: self.sources(attempt.task.index) };
+                let task = ReduceTask { setup, attempt, sources: self.sources(attempt.task.index), skips };
                 let attempts: PathBuf = self.output.attempts();
                 Box::new(move || run_reduce(&task, &env, &attempts, &control).map(Outcome::Reduce))
             }
@@ -212,6 +218,11 @@ impl<'a> Crew<'a> {
         sources.collect()
     }
 
+    /// Where these records are, for people.
+    pub(super) fn places(&self, records: &[(TaskId, u64)]) -> Vec<String> {
+        records.iter().map(|(task, record)| self.setup.place(&self.splits, *task, *record)).collect()
+    }
+
     /// Stops what still runs, and waits for it: what is removed afterwards must not come back.
     pub(super) fn dismiss(&mut self) {
         self.running.values().for_each(|control| control.cancel());
@@ -232,8 +243,8 @@ fn first(map: u32) -> Attempt {
     Attempt { task: TaskId::map(map), number: 1 }
 }
 
-fn yielded(bytes: u64, counters: &Counters) -> Yield {
-    Yield { bytes, counters: counters.clone() }
+fn yielded(bytes: u64, counters: &Counters, skipped: &[u64]) -> Yield {
+    Yield { bytes, counters: counters.clone(), skipped: skipped.to_vec() }
 }
 
 fn progress(control: &Control) -> Progress {

@@ -53,6 +53,8 @@ pub struct JobReport {
     pub failures: u32,
     /// What the tasks counted.
     pub counters: Counters,
+    /// Where the records are that were passed over, the first of them.
+    pub skipped: Vec<String>,
     /// The output directory.
     pub output: PathBuf,
 }
@@ -118,11 +120,11 @@ pub fn run(
     let plan = plan(job_id(), job, slots, &options.functions).map_err(JobFailure::Refused)?;
     let directory = plan.setup.job.output.directory.clone();
     let output = OutputDirectory::create(directory.as_ref()).map_err(JobFailure::Refused)?;
-    let finished = run_plan(plan, options, slots, &output, cancel, &mut watch).and_then(|survey| {
+    let finished = run_plan(plan, options, slots, &output, cancel, &mut watch).and_then(|finished| {
         output.succeed().map_err(|failure| JobFailure::Machine(failure.message))?;
-        Ok(survey)
+        Ok(finished)
     });
-    let survey = finished.inspect_err(|_| {
+    let (survey, skipped) = finished.inspect_err(|_| {
         // The failure itself is what the user must hear of.
         let _ = output.abandon();
     })?;
@@ -133,6 +135,7 @@ pub fn run(
         input_bytes: survey.input_bytes,
         failures: survey.map.failures + survey.reduce.failures,
         counters: survey.counters,
+        skipped,
         output: directory.into(),
     })
 }
@@ -144,7 +147,7 @@ fn run_plan(
     output: &OutputDirectory,
     cancel: &AtomicBool,
     watch: &mut dyn FnMut(&JobSurvey),
-) -> Result<JobSurvey, JobFailure> {
+) -> Result<(JobSurvey, Vec<String>), JobFailure> {
     let scratch = Scratch::create(&plan, options, output)?;
     let env = Env {
         scratch: scratch.path.clone(),
@@ -154,7 +157,10 @@ fn run_plan(
     let mut crew = Crew::new(plan, env, slots, output);
     let result = crew.run(cancel, watch);
     crew.dismiss();
-    result
+    result.map(|survey| {
+        let skipped = crew.places(&survey.skipped);
+        (survey, skipped)
+    })
 }
 
 /// Unique among the jobs of this machine.

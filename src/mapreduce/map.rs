@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::collector::Collector;
 use super::function::{Emit, Functions, Mapper, Record, TaskContext};
 use super::records::Records;
-use super::stream::Command;
+use super::stream::{Command, Search};
 use super::task::{Control, Env, MapOutput, MapTask};
 use crate::logic::mapreduce::counters;
 use crate::logic::mapreduce::failure::TaskFailure;
@@ -21,11 +21,15 @@ use crate::logic::mapreduce::job::Function;
 pub fn run_map(task: &MapTask, env: &Env, control: &Control) -> Result<MapOutput, TaskFailure> {
     control.expect_bytes(task.split.length);
     let mut collector = Collector::new(task, env, control)?;
-    let (records, bytes) = run_mapper(task, &env.functions, control, &mut collector, None)?;
+    let read = run_mapper(task, &env.functions, control, &mut collector, None)?;
     let mut output = collector.finish()?;
     control.set_done(task.split.length);
-    output.counters.count(counters::MAP_INPUT_RECORDS, records);
-    output.counters.count(counters::MAP_INPUT_BYTES, bytes);
+    output.counters.count(counters::MAP_INPUT_RECORDS, read.records);
+    output.counters.count(counters::MAP_INPUT_BYTES, read.bytes);
+    if !read.skipped.is_empty() {
+        output.counters.count(counters::SKIPPED_RECORDS, read.skipped.len() as u64);
+    }
+    output.skipped = read.skipped;
     Ok(output)
 }
 
@@ -35,15 +39,24 @@ pub(super) trait Sink: Emit {
     fn check(&mut self) -> Result<(), TaskFailure>;
 }
 
-/// Runs the mapper of a task over its split, or over its first lines. Returns the records and bytes that were read.
+/// What a mapper was given.
+pub(super) struct Read {
+    records: u64,
+    bytes: u64,
+    /// Places of records that it was not given.
+    skipped: Vec<u64>,
+}
+
+/// Runs the mapper of a task over its split, or over its first lines.
 pub(super) fn run_mapper(
     task: &MapTask,
     functions: &Functions,
     control: &Control,
     out: &mut impl Sink,
     first_bytes: Option<u64>,
-) -> Result<(u64, u64), TaskFailure> {
+) -> Result<Read, TaskFailure> {
     let mut records = Records::open(&task.split, task.setup.job.limits.max_record_bytes)?;
+    records.pass_over(task.skips.records.clone());
     if let Some(bytes) = first_bytes {
         records.shorten(bytes);
     }
@@ -73,6 +86,12 @@ impl<'a> Meter<'a> {
         Self { control, task, records: 0, told: 0, start: records.offset() }
     }
 
+    /// What was read, when all is read.
+    fn sum(&self, records: &mut Records) -> Read {
+        let bytes = records.offset() - self.start;
+        Read { records: self.records, bytes, skipped: records.take_skipped() }
+    }
+
     #[inline]
     fn record(&mut self, offset: u64) {
         self.records += 1;
@@ -92,7 +111,7 @@ fn drive(
     mut records: Records,
     control: &Control,
     out: &mut impl Sink,
-) -> Result<(u64, u64), TaskFailure> {
+) -> Result<Read, TaskFailure> {
     let mut meter = Meter::new(task, control, &records);
     let mut at = None;
     // A mapper that panics is dropped and never called again.
@@ -113,7 +132,7 @@ fn drive(
         Ok(result) => result?,
         Err(panic) => return Err(failed(task, at, &format!("panicked: {}", panic_text(&*panic)))),
     }
-    Ok((meter.records, records.offset() - meter.start))
+    Ok(meter.sum(&mut records))
 }
 
 fn stream(
@@ -122,24 +141,26 @@ fn stream(
     mut records: Records,
     control: &Control,
     out: &mut impl Sink,
-) -> Result<(u64, u64), TaskFailure> {
+) -> Result<Read, TaskFailure> {
     let mut meter = Meter::new(task, control, &records);
     let command = Command::new("mapper", line, &task.setup, task.attempt, Some(&task.split));
     let fields = task.setup.job.fields;
-    let counted = command.map(
-        &mut records,
-        |records| meter.record(records.offset()),
-        control,
-        |line| {
-            let (key, value) = fields.cut(line);
-            out.emit(key, value);
-            out.check()
-        },
-    )?;
+    let mut emit = |line: &[u8]| {
+        let (key, value) = fields.cut(line);
+        out.emit(key, value);
+        out.check()
+    };
+    let tell = |offset| meter.record(offset);
+    let (counted, found) = match task.skips.search {
+        0 => (command.map(&mut records, tell, control, emit)?, Vec::new()),
+        most => Search::new(&command, control, most).map(&mut records, tell, &mut emit)?,
+    };
     for (group, name, amount) in counted.iter() {
         out.counter(group, name, amount);
     }
-    Ok((meter.records, records.offset() - meter.start))
+    let mut read = meter.sum(&mut records);
+    read.skipped.extend(found);
+    Ok(read)
 }
 
 fn failed(task: &MapTask, at: Option<u64>, error: &impl std::fmt::Display) -> TaskFailure {
@@ -148,10 +169,11 @@ fn failed(task: &MapTask, at: Option<u64>, error: &impl std::fmt::Display) -> Ta
         Some(at) => format!("the line at byte {at}"),
         None => format!("bytes {} to {}", split.offset, split.offset + split.length),
     };
-    TaskFailure::function(format!(
+    let failure = TaskFailure::function(format!(
         "the mapper {} failed: {error}\n  input: {}, {place}",
         task.setup.job.mapper, split.file
-    ))
+    ));
+    failure.at(at)
 }
 
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -9,6 +9,7 @@ use super::task::{Control, MapTask};
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::job::{Attempt, Function, Job, Plan, Setup, TaskId};
 use crate::logic::mapreduce::partition::{Partitioner, Partitioning, borders};
+use crate::logic::mapreduce::skip::Skips;
 use crate::logic::mapreduce::split::{self, Compression, InputFile, Split};
 
 /// A sample has pieces of at most this many splits, evenly spread.
@@ -85,8 +86,13 @@ fn sample(setup: &Setup, splits: &[Split], functions: &Functions) -> Result<Vec<
     for (number, split) in splits.iter().enumerate().step_by(step) {
         let index = u32::try_from(number).expect("at most MOST_SPLITS");
         let attempt = Attempt { task: TaskId::map(index), number: 1 };
-        let task = MapTask { setup: setup.clone(), attempt, split: split.clone() };
-        run_mapper(&task, functions, &Control::default(), &mut keys, Some(SAMPLED_BYTES))?;
+        let (split, skips) = (split.clone(), Skips::default());
+        let task = MapTask { setup: setup.clone(), attempt, split, skips };
+        let sampled = run_mapper(&task, functions, &Control::default(), &mut keys, Some(SAMPLED_BYTES));
+        // A job that passes over bad records does not fail at one here: the keys before it are sample enough.
+        if setup.job.limits.skip_bad_records == 0 {
+            sampled?;
+        }
     }
     Ok(keys.0)
 }

@@ -1,5 +1,6 @@
 //! The lines of a split.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -25,6 +26,10 @@ pub(super) struct Records {
     end: u64,
     longest: usize,
     at_end_of_file: bool,
+    /// Lines that are not given out, by where they begin.
+    passed_over: BTreeSet<u64>,
+    /// Those of them that were met.
+    skipped: Vec<u64>,
 }
 
 impl Records {
@@ -42,6 +47,8 @@ impl Records {
             end,
             longest: longest as usize,
             at_end_of_file: false,
+            passed_over: BTreeSet::new(),
+            skipped: Vec::new(),
         };
         if before > 0 {
             // The line that the byte before the split belongs to is another's.
@@ -53,6 +60,10 @@ impl Records {
     /// The next line, without its end, and where it begins. `None` after the last of the split.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u64, &[u8])>, TaskFailure> {
+        while self.offset < self.end && self.passed_over.remove(&self.offset) {
+            self.skipped.push(self.offset);
+            self.skip_line()?;
+        }
         if self.offset >= self.end {
             return Ok(None);
         }
@@ -81,6 +92,16 @@ impl Records {
         self.start = (line.end + 1).min(self.filled);
         self.offset += (self.start - line.start) as u64;
         Ok(Some((offset, &self.buffer[line])))
+    }
+
+    /// Lines that begin at these places are not given out. They may be longer than the limit.
+    pub(super) fn pass_over(&mut self, places: BTreeSet<u64>) {
+        self.passed_over = places;
+    }
+
+    /// The places of the lines that were not given out so far.
+    pub(super) fn take_skipped(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Where the next line begins.
@@ -129,10 +150,11 @@ impl Records {
     }
 
     fn too_long(&self) -> TaskFailure {
-        TaskFailure::hopeless(format!(
+        let failure = TaskFailure::hopeless(format!(
             "{}: the line at byte {} is longer than {} bytes; if that is no mistake, raise --max-record",
             self.file, self.offset, self.longest
-        ))
+        ));
+        failure.at(Some(self.offset))
     }
 }
 
@@ -238,5 +260,14 @@ mod tests {
 
         let failure = lines(&split, 3 * READ as u32 - 1).expect_err("too long");
         assert!(failure.message.contains("the line at byte 2 is longer than"), "{failure}");
+        assert_eq!(failure.record, Some(2));
+
+        let mut records = Records::open(&split, 4 << 10).expect("readable");
+        records.pass_over([2, 3, length].into());
+        let mut next = || records.next().expect("readable").map(|(offset, line)| (offset, line.to_vec()));
+        assert_eq!(next(), Some((0, b"a".to_vec())));
+        assert_eq!(next(), Some((3 + 3 * READ as u64, b"b".to_vec())), "what is passed over has no limit");
+        assert_eq!(next(), None);
+        assert_eq!(records.take_skipped(), [2]);
     }
 }

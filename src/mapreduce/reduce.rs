@@ -48,7 +48,7 @@ pub fn run_reduce(
         match &setup.job.reducer {
             Function::Builtin { name, args } => {
                 let reducer = env.functions.make_reducer(name, args).map_err(TaskFailure::hopeless)?;
-                drive(reducer, task, &mut input, &mut out)?;
+                out.skipped = drive(reducer, task, &mut input, &mut out)?;
             }
             Function::Command { line } => {
                 let command = Command::new("reducer", line, setup, task.attempt, None);
@@ -90,46 +90,63 @@ impl Pairs for Input<'_> {
     }
 }
 
+/// Returns the places of the keys that were passed over.
 fn drive(
     mut reducer: Box<dyn Reducer>,
     task: &ReduceTask,
     input: &mut Input<'_>,
     out: &mut Lines,
-) -> Result<(), TaskFailure> {
+) -> Result<Vec<u64>, TaskFailure> {
     let mut key = Vec::new();
     let mut keys = 0;
-    let failed = |key: &[u8], error: &dyn std::fmt::Display| {
+    let mut skipped = Vec::new();
+    // The key's number is its place. Before and behind the keys there is none.
+    let mut at = None;
+    let failed = |at: Option<u64>, key: &[u8], error: &dyn std::fmt::Display| {
         let key = String::from_utf8_lossy(&key[..key.len().min(60)]).into_owned();
-        TaskFailure::function(format!(
+        let failure = TaskFailure::function(format!(
             "the reducer {} failed: {error}\n  partition {}, key {key:?}",
             task.setup.job.reducer, task.attempt.task.index
-        ))
+        ));
+        failure.at(at)
     };
     // A reducer that panics is dropped and never called again.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let context = TaskContext { setup: &task.setup, attempt: task.attempt, split: None };
-        reducer.begin(&context).map_err(|error| failed(&key, &error))?;
+        reducer.begin(&context).map_err(|error| failed(None, &key, &error))?;
         while let Some((next, _)) = input.peek() {
             key.clear();
             key.extend_from_slice(next);
+            let number = keys;
             keys += 1;
             input.control.check()?;
             input.control.beat();
             let mut group = Group::new(input, &key);
+            if task.skips.records.contains(&number) {
+                skipped.push(number);
+                group.end()?;
+                continue;
+            }
+            at = Some(number);
             let result = reducer.reduce(&key, &mut group, out);
             // A source that failed cut the values short: then what the reducer says is of no interest.
             group.end()?;
-            result.map_err(|error| failed(&key, &error))?;
+            result.map_err(|error| failed(at, &key, &error))?;
             out.check()?;
         }
-        reducer.finish(out).map_err(|error| failed(&key, &error))
+        at = None;
+        reducer.finish(out).map_err(|error| failed(at, &key, &error))
     }));
     match result {
         Ok(result) => result?,
-        Err(panic) => return Err(failed(&key, &format!("panicked: {}", panic_text(&*panic)))),
+        Err(panic) => return Err(failed(at, &key, &format!("panicked: {}", panic_text(&*panic)))),
     }
     out.counters.count(counters::REDUCE_INPUT_KEYS, keys);
-    out.check()
+    if !skipped.is_empty() {
+        out.counters.count(counters::SKIPPED_RECORDS, skipped.len() as u64);
+    }
+    out.check()?;
+    Ok(skipped)
 }
 
 /// The file of output while it is written; removed unless it is finished.
@@ -138,6 +155,7 @@ struct Lines {
     path: PathBuf,
     separator: u8,
     counters: Counters,
+    skipped: Vec<u64>,
     lines: u64,
     bytes: u64,
     /// Up to here the kernel was asked to write.
@@ -154,6 +172,7 @@ impl Lines {
             path,
             separator: task.setup.job.output.form.separator(),
             counters: Counters::default(),
+            skipped: Vec::new(),
             lines: 0,
             bytes: 0,
             on_its_way: 0,
@@ -198,7 +217,8 @@ impl Lines {
         self.counters.count(counters::OUTPUT_RECORDS, self.lines);
         self.counters.count(counters::OUTPUT_BYTES, self.bytes);
         self.finished = true;
-        Ok(ReduceOutput { path: self.path.clone(), name, counters: std::mem::take(&mut self.counters) })
+        let (counters, skipped) = (std::mem::take(&mut self.counters), std::mem::take(&mut self.skipped));
+        Ok(ReduceOutput { path: self.path.clone(), name, counters, skipped })
     }
 }
 

@@ -10,6 +10,7 @@ use super::source::Source;
 use crate::logic::mapreduce::counters::Counters;
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::job::{Attempt, Setup};
+use crate::logic::mapreduce::skip::Skips;
 use crate::logic::mapreduce::split::Split;
 
 /// A map task: one split to one partitioned file.
@@ -21,6 +22,8 @@ pub struct MapTask {
     pub attempt: Attempt,
     /// What to read.
     pub split: Split,
+    /// What of it is passed over.
+    pub skips: Skips,
 }
 
 /// A reduce task: one partition of all map outputs to one file.
@@ -32,6 +35,8 @@ pub struct ReduceTask {
     pub attempt: Attempt,
     /// That partition of every map output, in the order of the map tasks.
     pub sources: Vec<Arc<dyn Source>>,
+    /// Which keys are passed over. The reducer must be compiled in: what a command gets is passed on as it is.
+    pub skips: Skips,
 }
 
 /// Where tasks run. One value serves all slots of a worker.
@@ -77,6 +82,8 @@ pub struct MapOutput {
     pub index: Index,
     /// What the task counted.
     pub counters: Counters,
+    /// Places of the records that were passed over.
+    pub skipped: Vec<u64>,
 }
 
 /// The result of a reduce task: a file that is durable, but not yet in its place.
@@ -88,6 +95,8 @@ pub struct ReduceOutput {
     pub name: String,
     /// What the task counted.
     pub counters: Counters,
+    /// Places of the keys that were passed over.
+    pub skipped: Vec<u64>,
 }
 
 /// What a task and those who watch it share. One for each attempt.

@@ -11,6 +11,7 @@ use crate::logic::mapreduce::coordinator::JobSurvey;
 use crate::logic::mapreduce::job::{Attempt, Form, Plan, Setup};
 use crate::logic::mapreduce::record::{JobId, Record, WorkerId};
 use crate::logic::mapreduce::report::{Place, Report, Work};
+use crate::logic::mapreduce::skip::Skips;
 use crate::logic::mapreduce::split::Split;
 
 /// Most bytes of one chunk of task output.
@@ -159,6 +160,8 @@ pub struct JobLine {
     pub output: String,
     /// When it was submitted, in milliseconds of Unix time.
     pub submitted_ms: u64,
+    /// Where the records are that were passed over, the first of them.
+    pub skipped: Vec<String>,
     /// How it is.
     pub survey: JobSurvey,
 }
@@ -198,6 +201,8 @@ pub struct Order {
     pub work: Work,
     /// Its input.
     pub input: TaskInput,
+    /// What of it is passed over.
+    pub skips: Skips,
 }
 
 /// The input of a task.

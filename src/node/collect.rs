@@ -175,7 +175,7 @@ fn fetch_part(
     })?;
     file.sync_all().map_err(cannot)?;
     let name = form.file_name(place.attempt.task.index);
-    let done = ReduceOutput { path: path.clone(), name, counters: Default::default() };
+    let done = ReduceOutput { path: path.clone(), name, counters: Default::default(), skipped: Vec::new() };
     output.commit(&done).map_err(|failure| unwritten(failure.message))
 }
 

@@ -16,6 +16,7 @@ use crate::logic::mapreduce::failure::{Cause, TaskFailure};
 use crate::logic::mapreduce::job::Setup;
 use crate::logic::mapreduce::record::{WorkerId, Yield};
 use crate::logic::mapreduce::report::{Ending, Place, Progress, Work};
+use crate::logic::mapreduce::skip::Skips;
 use crate::logic::mapreduce::split::Split;
 use crate::mapreduce::function::Functions;
 use crate::mapreduce::map::run_map;
@@ -23,7 +24,9 @@ use crate::mapreduce::reduce::run_reduce;
 use crate::mapreduce::run_file::{Extent, cannot_write};
 use crate::mapreduce::source::{LocalSource, Source};
 use crate::mapreduce::task::{Control, Env, MapTask, ReduceTask};
-use crate::messages::mapreduce::{self as wire, MAX_EXTENTS, MapReduceReply, MapReduceRequest, TaskInput};
+use crate::messages::mapreduce::{
+    self as wire, MAX_EXTENTS, MapReduceReply, MapReduceRequest, Order, TaskInput,
+};
 
 /// What attempts of a worker have in common.
 #[derive(Clone)]
@@ -72,6 +75,7 @@ impl Running {
 struct Attempt {
     bench: Bench,
     work: Work,
+    skips: Skips,
     setup: Arc<Setup>,
     control: Arc<Control>,
     fetched: Arc<AtomicU64>,
@@ -83,14 +87,14 @@ struct Attempt {
 /// When the system has no thread to give.
 pub fn start(
     bench: &Bench,
-    work: Work,
+    order: Order,
     setup: Arc<Setup>,
-    input: TaskInput,
     on_end: impl FnOnce(Ending) + Send + 'static,
 ) -> io::Result<Running> {
     let running = Running { control: Arc::default(), fetched: Arc::default() };
     let (control, fetched) = (running.control.clone(), running.fetched.clone());
-    let attempt = Attempt { bench: bench.clone(), work, setup, control, fetched };
+    let Order { work, input, skips } = order;
+    let attempt = Attempt { bench: bench.clone(), work, skips, setup, control, fetched };
     std::thread::Builder::new().name(work.attempt.to_string()).spawn(move || {
         give_way();
         // A function that is compiled in may panic; that is a failure of the attempt like any other.
@@ -125,15 +129,17 @@ impl Attempt {
             let text = format!("worker {worker} cannot open the input {}: {error}", split.file);
             Ending::Failed(TaskFailure::machine(text))
         })?;
-        let task = MapTask { setup: self.setup.clone(), attempt: self.work.attempt, split };
+        let (setup, skips) = (self.setup.clone(), self.skips.clone());
+        let task = MapTask { setup, attempt: self.work.attempt, split, skips };
         let output = run_map(&task, &self.env()?, &self.control).map_err(Ending::Failed)?;
-        self.keep(&output.path, output.counters)
+        self.keep(&output.path, output.counters, output.skipped)
     }
 
     fn reduce(&self, places: &[Place]) -> Result<Yield, Ending> {
         let env = self.env()?;
         let sources = self.gather(places, &env.scratch)?;
-        let task = ReduceTask { setup: self.setup.clone(), attempt: self.work.attempt, sources };
+        let (setup, skips) = (self.setup.clone(), self.skips.clone());
+        let task = ReduceTask { setup, attempt: self.work.attempt, sources, skips };
         let output = run_reduce(&task, &env, &env.scratch, &self.control);
         let output = output.map_err(|failure| match failure.cause {
             Cause::Lost { map } => match places.get(map as usize) {
@@ -142,7 +148,7 @@ impl Attempt {
             },
             _ => Ending::Failed(failure),
         })?;
-        self.keep(&output.path, output.counters)
+        self.keep(&output.path, output.counters, output.skipped)
     }
 
     fn env(&self) -> Result<Env, Ending> {
@@ -150,9 +156,9 @@ impl Attempt {
         Ok(Env { scratch, memory_bytes: self.bench.memory_bytes, functions: self.bench.functions.clone() })
     }
 
-    fn keep(&self, path: &Path, counters: Counters) -> Result<Yield, Ending> {
+    fn keep(&self, path: &Path, counters: Counters, skipped: Vec<u64>) -> Result<Yield, Ending> {
         let bytes = self.bench.shelf.keep(self.work, path).map_err(|error| machine(&error))?;
-        Ok(Yield { bytes, counters })
+        Ok(Yield { bytes, counters, skipped })
     }
 
     /// This partition of every map output: at its place where it is on this shelf, else in a file on the bench. So the

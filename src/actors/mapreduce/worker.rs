@@ -162,7 +162,8 @@ impl WorkerActor {
         news
     }
 
-    fn start(&mut self, Order { work, input }: Order, ctx: &mut Context<Self>) -> bool {
+    fn start(&mut self, order: Order, ctx: &mut Context<Self>) -> bool {
+        let work = order.work;
         if self.running.contains_key(&work) || self.ended.contains_key(&work) {
             return false;
         }
@@ -170,7 +171,7 @@ impl WorkerActor {
         let Some(setup) = self.setups.get(&work.job).cloned() else { return false };
         self.keeps.insert(work.job);
         let me = ctx.address();
-        let started = attempt::start(&self.spec.bench, work, setup, input, move |ending| {
+        let started = attempt::start(&self.spec.bench, order, setup, move |ending| {
             me.do_send(Ended { work, ending });
         });
         match started {

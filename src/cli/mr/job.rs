@@ -1,10 +1,10 @@
 //! A job as the command line describes it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::cli::text::{parse_duration, parse_size};
-use crate::logic::mapreduce::job::{Form, Function, Job};
+use super::keys::KeyArgs;
+use super::options::WorkArgs;
+use crate::logic::mapreduce::job::Job;
 use crate::mapreduce::builtin;
 use crate::node::exit::Failure;
 
@@ -25,32 +25,22 @@ pub(super) struct JobArgs {
     #[arg(long, short, value_name = "DIR")]
     pub(super) output: PathBuf,
     /// A shell command: reads lines, writes lines of key TAB value (Hadoop Streaming)
-    #[arg(long, value_name = "COMMAND", requires = "reducer")]
+    #[arg(long, value_name = "COMMAND")]
     mapper: Option<String>,
-    /// A shell command: reads lines of key TAB value in the order of the keys, writes the output
+    /// A shell command: reads lines of key TAB value in the order of the keys, writes the output [default: writes the
+    /// pairs as they are]
     #[arg(long, value_name = "COMMAND", requires = "mapper")]
     reducer: Option<String>,
     /// A shell command like a reducer, run over the output of each map task
     #[arg(long, value_name = "COMMAND", requires = "mapper")]
     combiner: Option<String>,
-    /// How many reducers; without it, as many as the input asks for
-    #[arg(long, short, value_name = "N")]
-    reducers: Option<u32>,
-    /// Input for one map task; without it, chosen by the size of the input and the slots of the cluster
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    split: Option<u64>,
     /// What to call the job
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Name the output files mr-out-N, with a blank between key and value, as the course labs do
-    #[arg(long)]
-    lab_names: bool,
-    /// How often a task is tried before the job fails
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    attempts: u32,
-    /// Give a task up that shows no progress for so long
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
-    task_timeout: Duration,
+    #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
+    work: WorkArgs,
 }
 
 impl JobArgs {
@@ -58,30 +48,20 @@ impl JobArgs {
     pub(super) fn job(&self) -> Result<Job, Failure> {
         let inputs = self.input.iter().map(|input| absolute(Path::new(input))).collect::<Result<_, _>>()?;
         let output = absolute(&self.output)?;
-        let mut job = match (&self.application, &self.mapper, &self.reducer) {
-            (Some(application), _, _) => {
+        let mut job = match (&self.application, &self.mapper) {
+            (Some(application), _) => {
                 builtin::job(application, &self.args, inputs, &output).map_err(Failure::usage)?
             }
-            (None, Some(mapper), Some(reducer)) => {
-                let (mapper, reducer) = (Function::command(mapper), Function::command(reducer));
-                Job::new("stream", inputs, mapper, reducer, output)
+            (None, Some(mapper)) => {
+                let (combiner, reducer) = (self.combiner.as_deref(), self.reducer.as_deref());
+                self.keys.job("stream", (inputs, output), mapper, combiner, reducer)
             }
-            _ => return Err(Failure::usage("name a job, or give --mapper and --reducer")),
+            (None, None) => return Err(Failure::usage("name a job, or give --mapper and --reducer")),
         };
-        if let Some(combiner) = &self.combiner {
-            job.combiner = Some(Function::command(combiner));
-        }
         if let Some(name) = &self.name {
             job.name.clone_from(name);
         }
-        if self.lab_names {
-            job.output.form = Form::Labs;
-        }
-        job.reducers = self.reducers;
-        job.limits.split_bytes = self.split;
-        job.limits.attempts = self.attempts;
-        job.limits.task_timeout_ms = u64::try_from(self.task_timeout.as_millis()).unwrap_or(u64::MAX);
-        job.check().map_err(Failure::usage)?;
+        self.work.apply(&mut job)?;
         Ok(job)
     }
 }

@@ -127,6 +127,9 @@ fn report_text(report: &JobReport) -> String {
         report.reducers,
         report.failures,
     );
+    for place in &report.skipped {
+        text += &format!("  skipped: {place}\n");
+    }
     for (group, name, amount) in report.counters.iter() {
         text += &format!("  {group}: {name} = {amount}\n");
     }
@@ -145,6 +148,7 @@ fn report_json(report: &JobReport) -> Value {
         "map_tasks": report.maps,
         "reduce_tasks": report.reducers,
         "failed_attempts": report.failures,
+        "skipped": report.skipped,
         "counters": counters,
     })
 }

@@ -3,7 +3,8 @@
 //! On this machine:
 //! * `run.rs`: jobs that come with Quorate; `stream.rs`: jobs made of commands; `generate.rs`: input for trying things
 //!   out.
-//! * `options.rs`: the options that jobs have in common; `local.rs`: running one here, its progress and its report.
+//! * `options.rs`: the options that jobs have in common; `keys.rs`: those of jobs made of commands; `local.rs`: running
+//!   a job here, its progress and its report.
 //!
 //! On a cluster:
 //! * `submit.rs`: submit; `job.rs`: a job as its command line describes it.
@@ -13,6 +14,7 @@
 mod generate;
 mod job;
 mod jobs;
+mod keys;
 mod local;
 mod options;
 mod run;

@@ -1,7 +1,7 @@
 //! mr run: a job that comes with Quorate.
 
 use super::local::run_here;
-use super::options::JobArgs;
+use super::options::LocalArgs;
 use crate::mapreduce::builtin;
 use crate::node::exit::Failure;
 
@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// What it needs to know: a pattern for grep
     arguments: Vec<String>,
     #[command(flatten)]
-    pub(super) job: JobArgs,
+    pub(super) job: LocalArgs,
 }
 
 impl Args {

@@ -53,6 +53,9 @@ pub(super) fn full(job: &JobLine, now_ms: u64) -> String {
     if let JobState::Failed { attempt, why } = &survey.state {
         text += &format!("\n{attempt} failed: {why}");
     }
+    for place in &job.skipped {
+        text += &format!("\n  skipped     {place}");
+    }
     for (group, name, number) in survey.counters.iter() {
         text += &format!("\n  {group}: {name} = {number}");
     }
@@ -88,6 +91,7 @@ pub(super) fn value(job: &JobLine) -> Value {
         "job": job.job.0, "name": job.name, "state": state_word(&survey.state), "output": job.output,
         "submitted_ms": job.submitted_ms, "input_bytes": survey.input_bytes,
         "map": phase(&survey.map), "reduce": phase(&survey.reduce), "counters": counters(&survey.counters),
+        "skipped": job.skipped,
     });
     if let JobState::Failed { attempt, why } = &survey.state {
         value["failed"] = json!({"attempt": attempt.to_string(), "why": why});

@@ -1,9 +1,8 @@
 //! mr stream: a job made of commands.
 
+use super::keys::KeyArgs;
 use super::local::run_here;
-use super::options::JobArgs;
-use crate::logic::mapreduce::job::{Fields, Function, Job};
-use crate::logic::mapreduce::partition::Partitioning;
+use super::options::LocalArgs;
 use crate::node::exit::Failure;
 
 /// Run a job made of commands, as Hadoop Streaming does.
@@ -35,60 +34,20 @@ pub(super) struct Args {
     /// The command that reduces [default: writes the pairs as they are]
     #[arg(long, value_name = "COMMAND", help_heading = "Commands")]
     reducer: Option<String>,
-    /// Set a variable in the environment of the commands. May be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable, help_heading = "Commands")]
-    env: Vec<(String, String)>,
-    /// What stands between fields, one byte
-    #[arg(long, value_name = "C", default_value = "\t", value_parser = parse_separator, help_heading = "Keys")]
-    separator: u8,
-    /// So many of the first fields are the key
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Keys")]
-    key_fields: u32,
-    /// Keys that agree in so many of the first fields go to the same reducer
-    #[arg(long, value_name = "N", help_heading = "Keys")]
-    partition_fields: Option<u32>,
-    /// Partition by ranges, so that the outputs one after the other are sorted by key
-    #[arg(long, conflicts_with = "partition_fields", help_heading = "Keys")]
-    total_order: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
     /// What people call the job
     #[arg(long, default_value = "stream")]
     name: String,
     #[command(flatten)]
-    pub(super) job: JobArgs,
+    pub(super) job: LocalArgs,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        let (inputs, output) = self.job.places();
-        let reducer = match self.reducer {
-            Some(line) => Function::command(line),
-            None => Function::builtin("pairs", Vec::new()),
-        };
-        let mut job = Job::new(self.name, inputs, Function::command(self.mapper), reducer, output);
-        job.combiner = self.combiner.map(Function::command);
-        job.environment = self.env;
-        job.fields = Fields { separator: self.separator, key_fields: self.key_fields };
-        job.partitioning = match self.partition_fields {
-            Some(first) => Partitioning::Fields { separator: self.separator, first },
-            None if self.total_order => Partitioning::Range,
-            None => Partitioning::Hash,
-        };
+        let (combiner, reducer) = (self.combiner.as_deref(), self.reducer.as_deref());
+        let mut job = self.keys.job(&self.name, self.job.places(), &self.mapper, combiner, reducer);
         self.job.apply(&mut job)?;
         run_here(job, &self.job.local_options(), self.job.json)
-    }
-}
-
-fn parse_variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => Err(format!("{text:?} is not NAME=VALUE")),
-    }
-}
-
-fn parse_separator(text: &str) -> Result<u8, String> {
-    match text.as_bytes() {
-        [byte] if *byte != b'\n' => Ok(*byte),
-        b"\\t" => Ok(b'\t'),
-        _ => Err(format!("{text:?} is not one byte; a tab may be written \\t")),
     }
 }

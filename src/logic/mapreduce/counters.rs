@@ -13,6 +13,8 @@ pub const TASK: &str = "task";
 pub const MAP_INPUT_RECORDS: &str = "map input records";
 /// Bytes of those records, with their line ends, after decompression.
 pub const MAP_INPUT_BYTES: &str = "map input bytes";
+/// Records that were passed over.
+pub const SKIPPED_RECORDS: &str = "skipped records";
 /// Pairs that mappers emitted.
 pub const MAP_OUTPUT_RECORDS: &str = "map output records";
 /// Pairs that were left of them after combining.

@@ -10,6 +10,8 @@ pub struct TaskFailure {
     pub cause: Cause,
     /// What happened, where, and what its user can do: for people.
     pub message: String,
+    /// The place of the record at which it failed ([`skip`](super::skip)), if that is known.
+    pub record: Option<u64>,
 }
 
 /// What a failure means for the job.
@@ -33,7 +35,12 @@ pub enum Cause {
 impl TaskFailure {
     /// A failure.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into() }
+        Self { cause, message: message.into(), record: None }
+    }
+
+    /// The same, at this record.
+    pub fn at(self, record: Option<u64>) -> Self {
+        Self { record, ..self }
     }
 
     /// No attempt can succeed.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::partition::{Partitioner, Partitioning};
+use super::skip::KILLS;
 use super::split::Split;
 
 /// More reducers than this are refused: each map output has an index entry for every one.
@@ -200,11 +201,20 @@ pub struct Limits {
     pub attempts: u32,
     /// A task that shows no progress for so long is given up, in milliseconds, at least 100.
     pub task_timeout_ms: u64,
+    /// So many records at which a task fails twice are passed over in each task, at most
+    /// [`MOST_SKIPPED`](Self::MOST_SKIPPED); see [`skip`](super::skip). 0: none, the task fails.
+    pub skip_bad_records: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { split_bytes: None, max_record_bytes: 16 << 20, attempts: 4, task_timeout_ms: 60_000 }
+        Self {
+            split_bytes: None,
+            max_record_bytes: 16 << 20,
+            attempts: 4,
+            task_timeout_ms: 60_000,
+            skip_bad_records: 0,
+        }
     }
 }
 
@@ -212,6 +222,9 @@ impl Limits {
     /// The least and the most that [`max_record_bytes`](Self::max_record_bytes) may be. A record must fit into the
     /// memory of a task.
     pub const RECORD_BYTES: std::ops::RangeInclusive<u32> = 1024..=64 << 20;
+
+    /// More records than these cannot be passed over in one task: each is kept with the job.
+    pub const MOST_SKIPPED: u32 = 1000;
 
     fn check(&self) -> Result<(), String> {
         if self.split_bytes == Some(0) {
@@ -229,6 +242,17 @@ impl Limits {
         }
         if self.task_timeout_ms < 100 {
             return Err("the timeout of a task is at least 100 ms".into());
+        }
+        if self.skip_bad_records > Self::MOST_SKIPPED {
+            let most = Self::MOST_SKIPPED;
+            return Err(format!("at most {most} bad records can be skipped in a task"));
+        }
+        if self.skip_bad_records > 0 && self.attempts <= KILLS {
+            return Err(format!(
+                "a record is bad when a task has failed at it {KILLS} times; to skip such records, allow at least {} \
+                 attempts",
+                KILLS + 1
+            ));
         }
         Ok(())
     }
@@ -270,6 +294,14 @@ impl Setup {
                 )
             }
             _ => why,
+        }
+    }
+
+    /// Where a record is that an attempt passed over, for people.
+    pub fn place(&self, splits: &[Split], task: TaskId, record: u64) -> String {
+        match (task.phase, splits.get(task.index as usize)) {
+            (Phase::Map, Some(split)) => format!("{}, the line at byte {record}", split.file),
+            _ => format!("{task}, key number {record}"),
         }
     }
 }
@@ -362,13 +394,15 @@ mod tests {
     fn what_cannot_run_is_refused_with_a_sentence() {
         assert_eq!(job().check(), Ok(()));
         type Spoil = fn(&mut Job);
-        let wrong: [(Spoil, &str); 6] = [
+        let wrong: [(Spoil, &str); 8] = [
             (|job| job.inputs.clear(), "no input"),
             (|job| job.output.directory.clear(), "no output directory"),
             (|job| job.reducers = Some(0), "0 reducers"),
             (|job| job.limits.attempts = 0, "at least once"),
             (|job| job.limits.max_record_bytes = 1, "longest record"),
             (|job| job.fields.key_fields = 0, "at least one field"),
+            (|job| job.limits.skip_bad_records = 1001, "at most 1000 bad records"),
+            (|job| (job.limits.skip_bad_records, job.limits.attempts) = (1, 2), "at least 3 attempts"),
         ];
         for (spoil, word) in wrong {
             let mut job = job();

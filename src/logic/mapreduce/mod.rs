@@ -11,7 +11,7 @@
 //! * `partition`: which reducer gets which key.
 //! * `merge`: in which order a merge takes from its sources.
 //! * `counters`: what tasks count.
-//! * `failure`: why a task failed, by what is to be done next.
+//! * `failure`: why a task failed, by what is to be done next. `skip`: which records a task passes over.
 //! * `record`: what happens to a job. `table`: the tasks of a job, as its records say.
 //! * `report`: what workers and their coordinator tell each other. `coordinator`: who does what, who is given up.
 //!
@@ -32,5 +32,6 @@ pub mod merge;
 pub mod partition;
 pub mod record;
 pub mod report;
+pub mod skip;
 pub mod split;
 pub mod table;

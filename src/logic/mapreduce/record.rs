@@ -38,6 +38,8 @@ pub struct Yield {
     pub bytes: u64,
     /// What it counted.
     pub counters: Counters,
+    /// Places of the records that it passed over ([`skip`](super::skip)).
+    pub skipped: Vec<u64>,
 }
 
 /// One transition of a job.

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::failure::Cause;
+use super::failure::{Cause, TaskFailure};
 use super::job::{Attempt, Limits, Phase, TaskId};
 use super::record::{Misfit, Record, WorkerId, WorkerLife, Yield};
+use super::skip::{Blame, Skips};
 
 /// A task that so many workers have died of is taken for what kills them.
 pub const MOST_LOSSES: u32 = 40;
@@ -17,11 +18,13 @@ pub const MOST_LOSSES: u32 = 40;
 pub struct Rules {
     /// Failures of one task before the job fails, at least 1.
     pub attempts: u32,
+    /// So many records of one task may be passed over.
+    pub skip: u32,
 }
 
 impl From<&Limits> for Rules {
     fn from(limits: &Limits) -> Self {
-        Rules { attempts: limits.attempts.max(1) }
+        Rules { attempts: limits.attempts.max(1), skip: limits.skip_bad_records }
     }
 }
 
@@ -49,6 +52,8 @@ pub struct Table {
     reduces: Vec<Task>,
     idle: BTreeSet<TaskId>,
     running: BTreeMap<Attempt, WorkerLife>,
+    /// Of tasks that failed: at which records.
+    blames: BTreeMap<TaskId, Blame>,
     maps_done: u32,
     reduces_done: u32,
     verdict: Option<Verdict>,
@@ -91,6 +96,7 @@ impl Table {
             reduces: tasks(reduces),
             idle,
             running: BTreeMap::new(),
+            blames: BTreeMap::new(),
             maps_done: 0,
             reduces_done: 0,
             verdict: None,
@@ -108,17 +114,7 @@ impl Table {
         match record {
             Record::Started { attempt, by } => self.start(*attempt, *by),
             Record::Done { attempt, result } => self.finish(*attempt, result),
-            Record::Failed { attempt, failure } => {
-                let hopeless = failure.cause == Cause::Hopeless;
-                self.end(*attempt)?;
-                let most = self.rules.attempts;
-                let task = self.task_mut(attempt.task);
-                task.failures += 1;
-                if hopeless || task.failures >= most {
-                    self.give_up(*attempt, failure.message.clone());
-                }
-                Ok(())
-            }
+            Record::Failed { attempt, failure } => self.fail(*attempt, failure),
             Record::Lost { attempt, why } => {
                 self.end(*attempt)?;
                 let task = self.task_mut(attempt.task);
@@ -162,6 +158,24 @@ impl Table {
         self.running.retain(|other, _| other.task != attempt.task);
         self.task_mut(attempt.task).done = Some(done);
         *self.done_mut(attempt.task.phase) += 1;
+        Ok(())
+    }
+
+    fn fail(&mut self, attempt: Attempt, failure: &TaskFailure) -> Result<(), Misfit> {
+        self.end(attempt)?;
+        let Rules { attempts, skip } = self.rules;
+        let hopeless = failure.cause == Cause::Hopeless;
+        let blame = self.blames.entry(attempt.task).or_default();
+        if failure.cause == Cause::Function || hopeless {
+            blame.note(failure.record, hopeless, skip);
+        }
+        let skipped = failure.record.is_some_and(|record| blame.skips_record(record));
+        let pardoned = blame.pardoned();
+        let task = self.task_mut(attempt.task);
+        task.failures += 1;
+        if (hopeless && !skipped) || task.failures - pardoned >= attempts {
+            self.give_up(attempt, failure.message.clone());
+        }
         Ok(())
     }
 
@@ -243,6 +257,11 @@ impl Table {
     /// The phase that is worked on: reducers need the output of every map task.
     pub fn phase(&self) -> Phase {
         if self.maps_done < count(&self.maps) { Phase::Map } else { Phase::Reduce }
+    }
+
+    /// What the next attempt at a task passes over.
+    pub fn skips(&self, task: TaskId) -> Skips {
+        self.blames.get(&task).map(|blame| blame.skips(self.rules.skip)).unwrap_or_default()
     }
 
     /// Tasks that may be given out now, in order.

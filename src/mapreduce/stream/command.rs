@@ -77,11 +77,11 @@ impl<'a> Command<'a> {
         found.into_iter().map(|(name, value)| (name.to_string(), value)).chain(own).collect()
     }
 
-    /// Feeds it the lines of a split; `line` gets each line that it writes.
+    /// Feeds it the lines of a split; `line` gets each line that it writes, `tell` how far it is fed.
     pub(in crate::mapreduce) fn map(
         &self,
         records: &mut Records,
-        mut tell: impl FnMut(&Records) + Send,
+        mut tell: impl FnMut(u64) + Send,
         control: &Control,
         line: impl FnMut(&[u8]) -> Result<(), TaskFailure>,
     ) -> Result<Counters, TaskFailure> {
@@ -89,7 +89,7 @@ impl<'a> Command<'a> {
             while let Some((_, line)) = records.next()? {
                 stdin.write_all(line)?;
                 stdin.write_all(b"\n")?;
-                tell(records);
+                tell(records.offset());
             }
             Ok(())
         };

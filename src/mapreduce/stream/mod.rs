@@ -9,6 +9,7 @@
 //! * `process`: runs it, feeds it, and reads what it writes.
 //! * `reporter`: its standard error: counters, status, and the tail that is shown when it fails.
 //! * `explain`: what a user is told when it fails, and how to repeat it by hand.
+//! * `search`: which lines a mapper fails at, if these are to be passed over.
 //!
 //! What holds: a command that ends with another code than 0, or by a signal, fails the attempt. When a task is
 //! cancelled, all processes of its command are killed. Nothing that a command writes makes memory grow without bound.
@@ -19,5 +20,7 @@ mod command;
 mod explain;
 mod process;
 mod reporter;
+mod search;
 
 pub(super) use command::Command;
+pub(super) use search::Search;

@@ -347,7 +347,7 @@ impl Life {
             return Ending::Failed(TaskFailure::machine("the disk is full"));
         }
         disk.outputs.insert(work, output);
-        Ending::Done(Yield { bytes: 1, counters })
+        Ending::Done(Yield { bytes: 1, counters, skipped: Vec::new() })
     }
 
     async fn reduce(&self, work: Work, places: &[Place], running: &Running) -> Result<Counts, Ending> {

@@ -287,7 +287,7 @@ impl Office {
         for work in orders.start {
             let Some(file) = self.jobs.get(&work.job) else { continue };
             let Some(input) = self.input(file, work) else { continue };
-            detailed.start.push(Order { work, input });
+            detailed.start.push(Order { work, input, skips: self.core.skips(work) });
             if !knows.contains(&work.job) && detailed.setups.iter().all(|(job, _)| *job != work.job) {
                 detailed.setups.push((work.job, file.plan.setup.clone()));
             }
@@ -352,11 +352,15 @@ impl Office {
         if let JobState::Failed { attempt, why } = &mut survey.state {
             *why = file.locate(*attempt, std::mem::take(why));
         }
+        let Plan { setup, splits } = &*file.plan;
+        let skipped =
+            survey.skipped.iter().map(|(task, record)| setup.place(splits, *task, *record)).collect();
         Some(JobLine {
             job,
             name: file.plan.setup.job.name.clone(),
             output: file.plan.setup.job.output.directory.clone(),
             submitted_ms: file.head.submitted_ms,
+            skipped,
             survey,
         })
     }

@@ -29,6 +29,7 @@ use super::failure::Cause;
 use super::job::{Attempt, Phase, Plan, TaskId};
 use super::record::{JobId, Misfit, Record, WorkerId, WorkerLife};
 use super::report::{Ending, Orders, Place, Report, Work};
+use super::skip::Skips;
 use super::table::{Rules, Table};
 
 /// Longer texts of failures are cut, in bytes.
@@ -188,6 +189,11 @@ impl Coordinator {
     /// Where the output of each reduce task is. Empty as [`sources`](Self::sources) are.
     pub fn parts(&self, job: JobId) -> Vec<Place> {
         self.places(job, Phase::Reduce)
+    }
+
+    /// What this attempt passes over.
+    pub fn skips(&self, work: Work) -> Skips {
+        self.table(work.job).map(|table| table.skips(work.attempt.task)).unwrap_or_default()
     }
 
     /// The tasks of a job.

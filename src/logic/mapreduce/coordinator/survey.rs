@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Coordinator;
 use crate::logic::mapreduce::counters::Counters;
-use crate::logic::mapreduce::job::{Attempt, Phase};
+use crate::logic::mapreduce::job::{Attempt, Phase, TaskId};
 use crate::logic::mapreduce::record::{JobId, WorkerId};
-use crate::logic::mapreduce::table::{Table, Verdict};
+use crate::logic::mapreduce::table::{Done, Table, Verdict};
 
 /// How a job is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +75,12 @@ pub struct JobSurvey {
     pub stragglers: Vec<Straggler>,
     /// What the winning attempts counted; only of a job that is not running.
     pub counters: Counters,
+    /// Records that they passed over, the first of them; only of a job that is not running.
+    pub skipped: Vec<(TaskId, u64)>,
 }
 
+/// So many records that were passed over are named.
+const MOST_NAMED: usize = 100;
 /// So many stragglers are named.
 const MOST_STRAGGLERS: usize = 8;
 
@@ -85,7 +89,10 @@ impl Coordinator {
     pub fn survey(&self, job: JobId) -> Option<JobSurvey> {
         let entry = self.jobs.get(&job)?;
         let state = state(&entry.table);
-        let counters = if state == JobState::Running { Counters::default() } else { sum(&entry.table) };
+        let (counters, skipped) = match state {
+            JobState::Running => Default::default(),
+            _ => (sum(&entry.table), skipped(&entry.table).take(MOST_NAMED).collect()),
+        };
         let slow = entry.watch.stragglers(entry.table.phase(), self.now, self.patience.straggler);
         let stragglers = slow.into_iter().filter_map(|attempt| {
             let observed = entry.watch.of(attempt)?;
@@ -104,6 +111,7 @@ impl Coordinator {
             input_bytes: entry.shape.input_bytes,
             stragglers: stragglers.take(MOST_STRAGGLERS).collect(),
             counters,
+            skipped,
         })
     }
 
@@ -131,9 +139,19 @@ impl Coordinator {
 
 fn sum(table: &Table) -> Counters {
     let mut counters = Counters::default();
-    let tasks = [Phase::Map, Phase::Reduce].into_iter().flat_map(|phase| table.tasks(phase));
-    tasks.filter_map(|task| task.done.as_ref()).for_each(|done| counters.merge(&done.result.counters));
+    winners(table).for_each(|(_, done)| counters.merge(&done.result.counters));
     counters
+}
+
+fn skipped(table: &Table) -> impl Iterator<Item = (TaskId, u64)> {
+    winners(table).flat_map(|(task, done)| done.result.skipped.iter().map(move |record| (task, *record)))
+}
+
+fn winners(table: &Table) -> impl Iterator<Item = (TaskId, &Done)> {
+    [Phase::Map, Phase::Reduce].into_iter().flat_map(|phase| {
+        let tasks = table.tasks(phase).iter().zip(0..);
+        tasks.filter_map(move |(task, index)| Some((TaskId { phase, index }, task.done.as_ref()?)))
+    })
 }
 
 fn state(table: &Table) -> JobState {

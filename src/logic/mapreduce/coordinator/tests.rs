@@ -14,7 +14,13 @@ fn patience() -> Patience {
 }
 
 fn shape(maps: u32, reduces: u32) -> Shape {
-    Shape { maps, reduces, rules: Rules { attempts: 3 }, stall: Duration::from_secs(60), input_bytes: 1 }
+    Shape {
+        maps,
+        reduces,
+        rules: Rules { attempts: 3, skip: 1 },
+        stall: Duration::from_secs(60),
+        input_bytes: 1,
+    }
 }
 
 fn life(worker: u64, boot: u64) -> WorkerLife {
@@ -135,6 +141,42 @@ fn an_order_is_repeated_until_the_worker_has_heard_it() {
     }
     rig.hear(1, &[map(0, 1)], &[]);
     assert!(rig.starts(1).is_empty());
+}
+
+/// A failure at a record.
+fn failed_at(record: u64) -> Ending {
+    Ending::Failed(TaskFailure::function("cannot stand it").at(Some(record)))
+}
+
+#[test]
+fn a_record_that_killed_a_task_twice_is_passed_over_by_each_attempt_from_then_on() {
+    let mut rig = Rig::new(1, 1);
+    rig.hear(1, &[], &[]);
+    let skips = |rig: &Rig, number| rig.core.skips(work(map(0, number))).records;
+    rig.hear(1, &[], &[(map(0, 1), failed_at(70))]);
+    assert!(skips(&rig, 2).is_empty(), "once may be chance");
+    rig.hear(1, &[], &[(map(0, 2), failed_at(70))]);
+    assert_eq!(skips(&rig, 3), [70].into());
+    assert_eq!(rig.heir(shape(1, 1)).core.skips(work(map(0, 3))).records, [70].into());
+
+    // Those two do not count: there are two more failures, at records that may not be passed over.
+    rig.hear(1, &[], &[(map(0, 3), failed_at(90))]);
+    rig.hear(1, &[], &[(map(0, 4), failed_at(90))]);
+    assert_eq!((skips(&rig, 5), rig.table().verdict()), ([70].into(), None));
+    rig.hear(1, &[], &[(map(0, 5), failed_at(99))]);
+    assert!(matches!(rig.table().verdict(), Some(Verdict::Failed { .. })));
+}
+
+#[test]
+fn records_that_were_passed_over_are_named_at_the_end() {
+    let mut rig = Rig::new(2, 1);
+    rig.hear(1, &[], &[]);
+    let result = Yield { skipped: vec![7, 8], ..Yield::default() };
+    rig.hear(1, &[], &[(map(0, 1), done())]);
+    rig.hear(1, &[], &[(map(1, 1), Ending::Done(result))]);
+    assert_eq!(rig.core.survey(JOB).expect("known").skipped, [], "it is not over");
+    rig.hear(1, &[], &[(reduce(0, 1), done())]);
+    assert_eq!(rig.core.survey(JOB).expect("known").skipped, [(TaskId::map(1), 7), (TaskId::map(1), 8)]);
 }
 
 #[test]
