@@ -31,6 +31,11 @@ impl Progress {
         self.0.set_message(message);
         self.0.set_position(position);
     }
+
+    /// Says something on standard error, above the line; also where no line is drawn.
+    pub(super) fn tell(&self, text: &str) {
+        self.0.suspend(|| eprintln!("{text}"));
+    }
 }
 
 impl Drop for Progress {

@@ -207,6 +207,10 @@ impl Args {
                         let outcome = run(&plan);
                         let failure = self.failure(&plan, &outcome);
                         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                        if failure.is_some() && sum.failed.len() < TOLD && !self.json {
+                            // Whoever waits for an hour may look into it meanwhile.
+                            progress.tell(&format!("seed {seed} failed: {} --timeline", plan.command()));
+                        }
                         sum.add(&outcome, failure);
                         let word = format!("{} runs, {} failed", sum.runs, sum.failed.len());
                         progress.set(sum.runs, word);
