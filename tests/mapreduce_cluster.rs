@@ -131,3 +131,34 @@ fn a_job_that_is_cancelled_stops_its_commands() {
         cluster.stop().await;
     });
 }
+
+/// What the mappers write is the output: also what a worker has lost is made again.
+#[test]
+fn without_reducers_each_map_task_is_a_part_of_the_output() {
+    alone(async {
+        let cluster = Embedded::start(3).await;
+        let input = text::files(cluster.path(), 4, 20_000);
+        let client = cluster.client().await;
+        let job = cluster.stream("tr a-z A-Z", "true", &input, 0);
+        let job = cluster.submit(&client, job).await;
+        assert_eq!(cluster.ended(&client, job).await, JobState::Succeeded);
+        cluster.lose_a_part(job);
+        let output = cluster.collect(&client, job).await;
+        let whole: String =
+            input.iter().map(|path| std::fs::read_to_string(path).expect("readable")).collect();
+        let mut expected: Vec<String> = whole.to_uppercase().lines().map(ToString::to_string).collect();
+        expected.sort();
+        assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+        let survey = client.job(job).await.expect("known").survey;
+        assert_eq!(survey.state, JobState::Collected);
+        assert_eq!((survey.map.attempts, survey.reduce.tasks), (5, 0), "one of four ran again");
+
+        // Nothing in, nothing out.
+        let empty = cluster.path().join("empty");
+        std::fs::write(&empty, "").expect("written");
+        let job = cluster.stream("cat", "true", &[empty.display().to_string()], 0);
+        let job = cluster.submit(&client, job).await;
+        assert_eq!(cluster.collect(&client, job).await, "");
+        cluster.stop().await;
+    });
+}

@@ -214,6 +214,29 @@ fn a_reader_that_stops_early_is_no_failure_and_crashes_are_made_good() {
 }
 
 #[test]
+fn without_reducers_the_lines_of_the_mapper_are_the_output_in_their_order() {
+    let place = Place::new();
+    let lines: Vec<String> = (0..50_000).rev().map(|n| format!("line {n}\tand\t")).collect();
+    place.write("in.txt", lines.join("\n") + "\n");
+    let base = ["stream", "--input", "in.txt", "--output", "out", "--reducers", "0"];
+    let args = ["--mapper", "grep -v 7", "--split", "100000", "--json"];
+    let report = place.mr(&[&base[..], &args].concat()).ok().json();
+    let parts = report["map_tasks"].as_u64().expect("a number");
+    assert!(parts > 5 && report["reduce_tasks"] == 0, "{report}");
+    let part = |n| fs::read_to_string(place.path(&format!("out/part-m-{n:05}"))).expect("a part");
+    let found: String = (0..parts).map(part).collect();
+    let expected: Vec<&String> = lines.iter().filter(|line| !line.contains('7')).collect();
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(place.output("out").len(), expected.len(), "and nothing else");
+
+    let run = place.mr(&[&base[..], &["--mapper", "exit 3", "--attempts", "1"]].concat());
+    assert!(run.stderr.contains("map-0 failed: the mapper `exit 3` ended with code 3"), "{}", run.stderr);
+    let run = place.mr(&[&base[..], &["--mapper", "cat", "--combiner", "cat"]].concat());
+    assert!(run.stderr.contains("a job without reducers has no use for a combiner"), "{}", run.stderr);
+    assert!(!place.path("out").exists());
+}
+
+#[test]
 fn a_command_that_hangs_is_killed_with_all_its_processes() {
     let place = Place::new();
     place.write("in.txt", "line\n");

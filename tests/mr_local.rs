@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate::logic::mapreduce::counters as names;
-use quorate::logic::mapreduce::job::{Form, Function, Job};
+use quorate::logic::mapreduce::job::{Form, Function, Job, TaskId};
 use quorate::logic::mapreduce::partition::Partitioning;
 use quorate::mapreduce::builtin;
 use quorate::mapreduce::function::{
@@ -221,7 +221,11 @@ fn sorted_outputs_one_after_the_other_are_sorted() {
     job.limits.split_bytes = Some(500_000);
     let report = bench.run(job, &cramped()).expect("it runs");
     let sizes: Vec<u64> = (0..5)
-        .map(|n| fs::metadata(bench.path("out").join(Form::Parts.file_name(n))).expect("a file").len())
+        .map(|n| {
+            fs::metadata(bench.path("out").join(Form::Parts.file_name(TaskId::reduce(n))))
+                .expect("a file")
+                .len()
+        })
         .collect();
     let fair = report.counters.get(names::TASK, names::OUTPUT_BYTES) / 5;
     assert!(sizes.iter().all(|size| (fair / 2..fair * 2).contains(size)), "{sizes:?}");
@@ -546,7 +550,7 @@ fn keys_that_agree_in_their_first_field_meet_in_one_file() {
     bench.run(job, &LocalOptions::default()).expect("it runs");
     let mut places: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     for part in 0..4 {
-        let path = bench.path("out").join(Form::Parts.file_name(part));
+        let path = bench.path("out").join(Form::Parts.file_name(TaskId::reduce(part)));
         for line in fs::read_to_string(path).expect("readable").lines() {
             let first = line.split('.').next().expect("a field").to_string();
             places.entry(first).or_default().insert(part);

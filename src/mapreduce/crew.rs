@@ -11,11 +11,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::local::JobFailure;
-use super::map::run_map;
+use super::map::{run_map, run_map_only};
 use super::output::OutputDirectory;
 use super::reduce::run_reduce;
 use super::source::{LocalSource, Source};
-use super::task::{Control, Env, MapOutput, MapTask, ReduceOutput, ReduceTask};
+use super::task::{Control, Env, MapOutput, MapTask, Part, ReduceTask};
 use crate::logic::mapreduce::coordinator::{Coordinator, Input, JobState, JobSurvey, Patience, Shape};
 use crate::logic::mapreduce::counters::{Counters, OUTPUT_BYTES, TASK};
 use crate::logic::mapreduce::failure::{Cause, TaskFailure};
@@ -37,7 +37,7 @@ const PATIENCE: Patience = Patience { worker: Duration::MAX, straggler: Duration
 /// What a task that succeeded leaves.
 enum Outcome {
     Map(MapOutput),
-    Reduce(ReduceOutput),
+    Part(Part),
 }
 
 type Ended = (Attempt, Result<Outcome, TaskFailure>);
@@ -148,9 +148,7 @@ impl<'a> Crew<'a> {
     fn take(&mut self, (attempt, result): Ended) -> Option<(Work, Ending)> {
         let wanted = self.running.remove(&attempt).is_some();
         if !wanted {
-            if let Ok(Outcome::Map(MapOutput { path, .. }) | Outcome::Reduce(ReduceOutput { path, .. })) =
-                result
-            {
+            if let Ok(Outcome::Map(MapOutput { path, .. }) | Outcome::Part(Part { path, .. })) = result {
                 let _ = std::fs::remove_file(path);
             }
             return None;
@@ -161,7 +159,7 @@ impl<'a> Crew<'a> {
                 self.outputs.insert(attempt.task.index, (attempt, output));
                 Ok(counted)
             }
-            Outcome::Reduce(output) => {
+            Outcome::Part(output) => {
                 self.output.commit(&output)?;
                 let bytes = output.counters.get(TASK, OUTPUT_BYTES);
                 Ok(yielded(bytes, &output.counters, &output.skipped))
@@ -191,12 +189,17 @@ impl<'a> Crew<'a> {
                     split: self.splits[attempt.task.index as usize].clone(),
                     skips,
                 };
-                Box::new(move || run_map(&task, &env, &control).map(Outcome::Map))
+                if task.setup.is_map_only() {
+                    let attempts = self.output.attempts();
+                    Box::new(move || run_map_only(&task, &env, &attempts, &control).map(Outcome::Part))
+                } else {
+                    Box::new(move || run_map(&task, &env, &control).map(Outcome::Map))
+                }
             }
             Phase::Reduce => {
                 let task = ReduceTask { setup, attempt, sources: self.sources(attempt.task.index), skips };
                 let attempts: PathBuf = self.output.attempts();
-                Box::new(move || run_reduce(&task, &env, &attempts, &control).map(Outcome::Reduce))
+                Box::new(move || run_reduce(&task, &env, &attempts, &control).map(Outcome::Part))
             }
         };
         let refused = self.tell.clone();

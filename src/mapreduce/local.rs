@@ -45,7 +45,7 @@ pub struct JobReport {
     pub elapsed: Duration,
     /// Map tasks.
     pub maps: u32,
-    /// Reduce tasks.
+    /// Reduce tasks. With none, each map task has a file of output.
     pub reducers: u32,
     /// Bytes of all inputs, as they lie on disk.
     pub input_bytes: u64,

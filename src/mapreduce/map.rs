@@ -1,12 +1,14 @@
 //! A map task from its split to its file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use super::collector::Collector;
 use super::function::{Emit, Functions, Mapper, Record, TaskContext};
+use super::lines::Lines;
 use super::records::Records;
 use super::stream::{Command, Search};
-use super::task::{Control, Env, MapOutput, MapTask};
+use super::task::{Control, Env, MapOutput, MapTask, Part};
 use crate::logic::mapreduce::counters;
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::job::Function;
@@ -20,6 +22,7 @@ use crate::logic::mapreduce::job::Function;
 /// What went wrong, and what it means for the job.
 pub fn run_map(task: &MapTask, env: &Env, control: &Control) -> Result<MapOutput, TaskFailure> {
     control.expect_bytes(task.split.length);
+    assert!(!task.setup.is_map_only(), "its output is a part of the job's");
     let mut collector = Collector::new(task, env, control)?;
     let read = run_mapper(task, &env.functions, control, &mut collector, None)?;
     let mut output = collector.finish()?;
@@ -31,6 +34,29 @@ pub fn run_map(task: &MapTask, env: &Env, control: &Control) -> Result<MapOutput
     }
     output.skipped = read.skipped;
     Ok(output)
+}
+
+/// Runs a map task of a job without reducers on this thread, which it blocks. The lines of the mapper are output, in
+/// their order.
+///
+/// The output is one file in `attempts`, as that of [`run_reduce`](super::reduce::run_reduce).
+///
+/// # Errors
+/// What went wrong, and what it means for the job.
+pub fn run_map_only(
+    task: &MapTask,
+    env: &Env,
+    attempts: &Path,
+    control: &Control,
+) -> Result<Part, TaskFailure> {
+    control.expect_bytes(task.split.length);
+    let mut out = Lines::create(&task.setup, task.attempt, attempts)?;
+    let read = run_mapper(task, &env.functions, control, &mut out, None)?;
+    control.set_done(task.split.length);
+    out.counters.count(counters::MAP_INPUT_RECORDS, read.records);
+    out.counters.count(counters::MAP_INPUT_BYTES, read.bytes);
+    out.skipped = read.skipped;
+    out.finish(control)
 }
 
 /// What takes the pairs of a mapper.
@@ -145,8 +171,9 @@ fn stream(
     let mut meter = Meter::new(task, control, &records);
     let command = Command::new("mapper", line, &task.setup, task.attempt, Some(&task.split));
     let fields = task.setup.job.fields;
+    let whole = task.setup.is_map_only();
     let mut emit = |line: &[u8]| {
-        let (key, value) = fields.cut(line);
+        let (key, value) = if whole { (line, &[][..]) } else { fields.cut(line) };
         out.emit(key, value);
         out.check()
     };

@@ -16,7 +16,7 @@
 //!   fewer of them.
 //! * [`run_file`], `block`: how sorted pairs lie on disk. [`source`]: how a reduce task gets at them.
 //! * `merge`, `groups`: many sorted sources in one order, key by key.
-//! * [`output`]: the output directory.
+//! * [`output`]: the output directory. `lines`: a file in it.
 //! * [`local`], `crew`: a whole job on this machine, driven by the coordinator's core. [`generate`]: input for tests.
 //!
 //! What holds:
@@ -41,6 +41,7 @@ pub mod function;
 pub mod generate;
 mod groups;
 pub mod input;
+mod lines;
 pub mod local;
 pub mod map;
 mod merge;

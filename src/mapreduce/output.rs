@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::run_file::cannot_write;
-use super::task::ReduceOutput;
+use super::task::Part;
 use crate::logic::mapreduce::failure::TaskFailure;
 
 /// Says that all output is there. It is empty.
@@ -74,7 +74,7 @@ impl OutputDirectory {
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn commit(&self, output: &ReduceOutput) -> Result<PathBuf, TaskFailure> {
+    pub fn commit(&self, output: &Part) -> Result<PathBuf, TaskFailure> {
         let place = self.path.join(&output.name);
         if !place.exists() {
             fs::rename(&output.path, &place).map_err(|error| cannot_write(&place, &error))?;

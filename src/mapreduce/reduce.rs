@@ -1,24 +1,18 @@
 //! A reduce task from its sources to its file.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::function::{Emit, Reducer, TaskContext};
 use super::groups::{Group, Pairs};
-use super::map::panic_text;
+use super::lines::{Lines, OUTPUT_BUFFER};
+use super::map::{Sink, panic_text};
 use super::merge::{Merge, reduce_sources};
-use super::run_file::cannot_write;
 use super::stream::Command;
-use super::task::{Control, Env, ReduceOutput, ReduceTask};
-use crate::logic::mapreduce::counters::{self, Counters};
+use super::task::{Control, Env, Part, ReduceTask};
+use crate::logic::mapreduce::counters;
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::job::Function;
-
-const OUTPUT_BUFFER: usize = 1 << 20;
-/// After so many bytes the kernel is asked to begin writing them.
-const WRITE_BEHIND: u64 = 16 << 20;
 
 /// Runs a reduce task on this thread, which it blocks.
 ///
@@ -32,7 +26,7 @@ pub fn run_reduce(
     env: &Env,
     attempts: &Path,
     control: &Control,
-) -> Result<ReduceOutput, TaskFailure> {
+) -> Result<Part, TaskFailure> {
     let setup = &task.setup;
     control.expect_bytes(task.sources.iter().map(|source| source.extent().length).sum());
     let mut files = 0;
@@ -42,7 +36,7 @@ pub fn run_reduce(
     };
     let memory = env.memory_bytes.saturating_sub(OUTPUT_BUFFER);
     let sources = reduce_sources(task.sources.clone(), memory, setup.job.compress, control, name)?;
-    let mut out = Lines::create(task, attempts.join(format!("{}-{}", setup.id, task.attempt)))?;
+    let mut out = Lines::create(setup, task.attempt, attempts)?;
     if !sources.is_empty() {
         let mut input = Input { merge: Merge::open(&sources)?, control, pairs: 0 };
         match &setup.job.reducer {
@@ -61,7 +55,7 @@ pub fn run_reduce(
         }
         out.counters.count(counters::REDUCE_INPUT_RECORDS, input.pairs);
     }
-    out.finish(setup.job.output.form.file_name(task.attempt.task.index), control)
+    out.finish(control)
 }
 
 /// The pairs of the partition. It tells how far it is, and looks up whether the task is to stop.
@@ -142,119 +136,6 @@ fn drive(
         Err(panic) => return Err(failed(at, &key, &format!("panicked: {}", panic_text(&*panic)))),
     }
     out.counters.count(counters::REDUCE_INPUT_KEYS, keys);
-    if !skipped.is_empty() {
-        out.counters.count(counters::SKIPPED_RECORDS, skipped.len() as u64);
-    }
     out.check()?;
     Ok(skipped)
 }
-
-/// The file of output while it is written; removed unless it is finished.
-struct Lines {
-    file: BufWriter<File>,
-    path: PathBuf,
-    separator: u8,
-    counters: Counters,
-    skipped: Vec<u64>,
-    lines: u64,
-    bytes: u64,
-    /// Up to here the kernel was asked to write.
-    on_its_way: u64,
-    failure: Option<TaskFailure>,
-    finished: bool,
-}
-
-impl Lines {
-    fn create(task: &ReduceTask, path: PathBuf) -> Result<Self, TaskFailure> {
-        let file = File::create(&path).map_err(|error| cannot_write(&path, &error))?;
-        Ok(Self {
-            file: BufWriter::with_capacity(OUTPUT_BUFFER, file),
-            path,
-            separator: task.setup.job.output.form.separator(),
-            counters: Counters::default(),
-            skipped: Vec::new(),
-            lines: 0,
-            bytes: 0,
-            on_its_way: 0,
-            failure: None,
-            finished: false,
-        })
-    }
-
-    fn check(&mut self) -> Result<(), TaskFailure> {
-        self.failure.take().map_or(Ok(()), Err)
-    }
-
-    fn write(&mut self, key: &[u8], value: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(key)?;
-        if !value.is_empty() {
-            self.file.write_all(&[self.separator])?;
-            self.file.write_all(value)?;
-            self.bytes += 1;
-        }
-        self.file.write_all(b"\n")?;
-        self.bytes += (key.len() + value.len() + 1) as u64;
-        self.lines += 1;
-        if self.bytes - self.on_its_way >= WRITE_BEHIND {
-            self.write_behind();
-        }
-        Ok(())
-    }
-
-    /// Lets the disk work while the merge goes on, so that little is left for the sync at the end.
-    fn write_behind(&mut self) {
-        let written = self.bytes - OUTPUT_BUFFER as u64;
-        start_writing(self.file.get_ref(), self.on_its_way, written - self.on_its_way);
-        self.on_its_way = written;
-    }
-
-    /// Makes the file durable.
-    fn finish(mut self, name: String, control: &Control) -> Result<ReduceOutput, TaskFailure> {
-        self.check()?;
-        control.check()?;
-        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        synced.map_err(|error| cannot_write(&self.path, &error))?;
-        self.counters.count(counters::OUTPUT_RECORDS, self.lines);
-        self.counters.count(counters::OUTPUT_BYTES, self.bytes);
-        self.finished = true;
-        let (counters, skipped) = (std::mem::take(&mut self.counters), std::mem::take(&mut self.skipped));
-        Ok(ReduceOutput { path: self.path.clone(), name, counters, skipped })
-    }
-}
-
-impl Emit for Lines {
-    fn emit(&mut self, key: &[u8], value: &[u8]) {
-        if self.failure.is_none()
-            && let Err(error) = self.write(key, value)
-        {
-            self.failure = Some(cannot_write(&self.path, &error));
-        }
-    }
-
-    fn counter(&mut self, group: &str, name: &str, amount: u64) {
-        self.counters.add(group, name, amount);
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        if !self.finished {
-            // What cannot be removed lies in a directory for attempts, and is removed with it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Asks the kernel to write a part of a file to the disk, without waiting. It is a hint; errors come with the sync.
-#[cfg(target_os = "linux")]
-fn start_writing(file: &File, from: u64, length: u64) {
-    use std::os::fd::AsRawFd;
-    let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(length)) else { return };
-    // SAFETY: the call takes numbers only; the descriptor is open as long as the file is borrowed.
-    unsafe {
-        libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn start_writing(_file: &File, _from: u64, _length: u64) {}

@@ -86,9 +86,10 @@ pub struct MapOutput {
     pub skipped: Vec<u64>,
 }
 
-/// The result of a reduce task: a file that is durable, but not yet in its place.
+/// A part of the output of a job: the result of a reduce task, or of a map task where there are no reducers. A file that
+/// is durable, but not yet in its place.
 #[derive(Clone, Debug)]
-pub struct ReduceOutput {
+pub struct Part {
     /// The file, below the directory that the task was given for attempts.
     pub path: PathBuf,
     /// What it is to be called in the output directory.

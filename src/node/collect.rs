@@ -22,7 +22,7 @@ use crate::logic::mapreduce::record::JobId;
 use crate::logic::mapreduce::report::{Place, Work};
 use crate::mapreduce::output::OutputDirectory;
 use crate::mapreduce::run_file::cannot_write;
-use crate::mapreduce::task::ReduceOutput;
+use crate::mapreduce::task::Part;
 use crate::net::NetSettings;
 use crate::net::transport::Transport;
 
@@ -106,13 +106,18 @@ async fn collect_with(
     loop {
         let (parts, form) = client.job_parts(job).await?;
         if parts.is_empty() {
-            match client.job(job).await?.survey.state {
-                JobState::Running | JobState::Succeeded => tokio::time::sleep(PAUSE).await,
+            let survey = client.job(job).await?.survey;
+            match survey.state {
+                // No input and no reducers: there is nothing to fetch.
+                JobState::Succeeded if survey.map.tasks + survey.reduce.tasks == 0 => {}
+                JobState::Running | JobState::Succeeded => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
                 state => {
                     return Err(CollectError::NoOutput(format!("job {job} has no output: it is {state:?}")));
                 }
             }
-            continue;
         }
         while let Some(place) = parts.get(files.len()) {
             match part(fetcher, job, place, form, output, progress).await {
@@ -174,8 +179,8 @@ fn fetch_part(
         other => other,
     })?;
     file.sync_all().map_err(cannot)?;
-    let name = form.file_name(place.attempt.task.index);
-    let done = ReduceOutput { path: path.clone(), name, counters: Default::default(), skipped: Vec::new() };
+    let name = form.file_name(place.attempt.task);
+    let done = Part { path: path.clone(), name, counters: Default::default(), skipped: Vec::new() };
     output.commit(&done).map_err(|failure| unwritten(failure.message))
 }
 

@@ -127,6 +127,16 @@ impl Embedded {
         .await;
     }
 
+    /// Removes the output of a finished map task from the disk of whoever has it.
+    pub fn lose_a_part(&self, job: JobId) {
+        let places = self.config.cluster.nodes.iter().map(|node| {
+            let dir = self.config.data_dir(node.id).join("mapreduce");
+            dir.join(format!("job-{job}/map-0.1"))
+        });
+        let place = places.into_iter().find(|place| place.exists()).expect("somebody has it");
+        std::fs::remove_file(place).expect("it is gone");
+    }
+
     pub async fn leader(&self, client: &Client) -> NodeId {
         self.within("a leader", async || {
             for node in &self.config.cluster.nodes {

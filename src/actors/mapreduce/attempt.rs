@@ -19,7 +19,7 @@ use crate::logic::mapreduce::report::{Ending, Place, Progress, Work};
 use crate::logic::mapreduce::skip::Skips;
 use crate::logic::mapreduce::split::Split;
 use crate::mapreduce::function::Functions;
-use crate::mapreduce::map::run_map;
+use crate::mapreduce::map::{run_map, run_map_only};
 use crate::mapreduce::reduce::run_reduce;
 use crate::mapreduce::run_file::{Extent, cannot_write};
 use crate::mapreduce::source::{LocalSource, Source};
@@ -131,7 +131,12 @@ impl Attempt {
         })?;
         let (setup, skips) = (self.setup.clone(), self.skips.clone());
         let task = MapTask { setup, attempt: self.work.attempt, split, skips };
-        let output = run_map(&task, &self.env()?, &self.control).map_err(Ending::Failed)?;
+        let env = self.env()?;
+        if task.setup.is_map_only() {
+            let part = run_map_only(&task, &env, &env.scratch, &self.control).map_err(Ending::Failed)?;
+            return self.keep(&part.path, part.counters, part.skipped);
+        }
+        let output = run_map(&task, &env, &self.control).map_err(Ending::Failed)?;
         self.keep(&output.path, output.counters, output.skipped)
     }
 

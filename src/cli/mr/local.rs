@@ -93,10 +93,14 @@ fn allow_more_open_files() {
 /// How much is done, in thousandths, and a word about it.
 pub(super) fn picture(survey: &JobSurvey, elapsed: Duration) -> (u64, String) {
     let (map, reduce) = (u64::from(survey.map.permille), u64::from(survey.reduce.permille));
-    let done = (map * MAP_SHARE + reduce * (1000 - MAP_SHARE)) / 1000;
+    let map_share = if survey.reduce.tasks == 0 { 1000 } else { MAP_SHARE };
+    let done = (map * map_share + reduce * (1000 - map_share)) / 1000;
     let seconds = elapsed.as_secs_f64();
     let read = survey.input_bytes as f64 * map as f64 / 1000.0;
-    let mut text = format!("map {}%  reduce {}%", map / 10, reduce / 10);
+    let mut text = format!("map {}%", map / 10);
+    if survey.reduce.tasks > 0 {
+        text += &format!("  reduce {}%", reduce / 10);
+    }
     if seconds > 0.5 && map < 1000 {
         text += &format!("  {}/s", size_text((read / seconds) as u64));
     }
@@ -114,13 +118,14 @@ pub(super) fn picture(survey: &JobSurvey, elapsed: Duration) -> (u64, String) {
 fn report_text(report: &JobReport) -> String {
     let count = |name| report.counters.get(TASK, name);
     let seconds = report.elapsed.as_secs_f64();
+    let files = if report.reducers == 0 { report.maps } else { report.reducers };
     let rate = report.input_bytes as f64 / seconds.max(0.001);
     let mut text = format!(
         "{}: {} lines, {}, in {}\n{} read in {seconds:.2} s ({}/s), {} map and {} reduce tasks, {} failed attempts\n",
         report.output.display(),
         count(OUTPUT_RECORDS),
         size_text(count(OUTPUT_BYTES)),
-        if report.reducers == 1 { "1 file".to_string() } else { format!("{} files", report.reducers) },
+        if files == 1 { "1 file".to_string() } else { format!("{files} files") },
         size_text(report.input_bytes),
         size_text(rate as u64),
         report.maps,

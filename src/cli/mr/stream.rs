@@ -22,6 +22,7 @@ Examples:
   quorate mr stream --mapper ./mapper.py --reducer ./reducer.py --input logs --output out
   quorate mr stream --mapper 'tr -cs A-Za-z \"\\n\"' --reducer 'uniq -c' --input books --output out
   quorate mr stream --mapper 'cut -f3' --combiner ./sum.py --reducer ./sum.py --input a.tsv.gz --output out --env LANG=C
+  quorate mr stream --mapper 'grep -v DEBUG' --reducers 0 --input logs --output shorter
   quorate mr stream --mapper cat --total-order --input data.tsv --output sorted"
 )]
 pub(super) struct Args {

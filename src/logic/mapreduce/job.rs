@@ -26,7 +26,8 @@ pub struct Job {
     pub reducer: Function,
     /// Which reducer gets which key.
     pub partitioning: Partitioning,
-    /// How many reducers, 1 to [`MOST_REDUCERS`]; without it, chosen by size and slots.
+    /// How many reducers, up to [`MOST_REDUCERS`]; without it, chosen by size and slots. With none, the lines of the
+    /// mapper are the output, a file for each map task.
     pub reducers: Option<u32>,
     /// Where the output goes, and in which form.
     pub output: Output,
@@ -77,9 +78,14 @@ impl Job {
             return Err("the job has no output directory".into());
         }
         if let Some(reducers) = self.reducers
-            && !(1..=MOST_REDUCERS).contains(&reducers)
+            && reducers > MOST_REDUCERS
         {
-            return Err(format!("{reducers} reducers are not possible; choose 1 to {MOST_REDUCERS}"));
+            return Err(format!("{reducers} reducers are not possible; choose at most {MOST_REDUCERS}"));
+        }
+        if self.reducers == Some(0) && (self.combiner.is_some() || self.partitioning != Partitioning::Hash) {
+            return Err(
+                "a job without reducers has no use for a combiner or for partitions; leave them out".into()
+            );
         }
         if self.fields.key_fields == 0 {
             return Err("a key has at least one field".into());
@@ -147,11 +153,12 @@ pub enum Form {
 }
 
 impl Form {
-    /// The name of the output file of a reducer.
-    pub fn file_name(self, partition: u32) -> String {
-        match self {
-            Self::Parts => format!("part-r-{partition:05}"),
-            Self::Labs => format!("mr-out-{partition}"),
+    /// The name of the output file of a task.
+    pub fn file_name(self, TaskId { phase, index }: TaskId) -> String {
+        match (self, phase) {
+            (Self::Parts, Phase::Reduce) => format!("part-r-{index:05}"),
+            (Self::Parts, Phase::Map) => format!("part-m-{index:05}"),
+            (Self::Labs, _) => format!("mr-out-{index}"),
         }
     }
 
@@ -283,6 +290,11 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Whether there are no reducers: what the mapper writes is the output.
+    pub fn is_map_only(&self) -> bool {
+        self.reducers == 0
+    }
+
     /// Adds the input to what is said of a map task that failed, if it is not in it: one that hangs cannot say it.
     pub fn locate(&self, splits: &[Split], attempt: Attempt, why: String) -> String {
         match splits.get(attempt.task.index as usize) {
@@ -394,10 +406,11 @@ mod tests {
     fn what_cannot_run_is_refused_with_a_sentence() {
         assert_eq!(job().check(), Ok(()));
         type Spoil = fn(&mut Job);
-        let wrong: [(Spoil, &str); 8] = [
+        let wrong: [(Spoil, &str); 9] = [
             (|job| job.inputs.clear(), "no input"),
             (|job| job.output.directory.clear(), "no output directory"),
-            (|job| job.reducers = Some(0), "0 reducers"),
+            (|job| job.reducers = Some(10_001), "10001 reducers"),
+            (|job| (job.reducers, job.partitioning) = (Some(0), Partitioning::Range), "without reducers"),
             (|job| job.limits.attempts = 0, "at least once"),
             (|job| job.limits.max_record_bytes = 1, "longest record"),
             (|job| job.fields.key_fields = 0, "at least one field"),
@@ -415,7 +428,8 @@ mod tests {
     #[test]
     fn tasks_and_files_have_the_names_that_people_know() {
         assert_eq!(Attempt { task: TaskId::map(3), number: 1 }.to_string(), "map-3.1");
-        assert_eq!(Form::Parts.file_name(7), "part-r-00007");
-        assert_eq!(Form::Labs.file_name(7), "mr-out-7");
+        assert_eq!(Form::Parts.file_name(TaskId::reduce(7)), "part-r-00007");
+        assert_eq!(Form::Parts.file_name(TaskId::map(7)), "part-m-00007");
+        assert_eq!(Form::Labs.file_name(TaskId::reduce(7)), "mr-out-7");
     }
 }

@@ -192,7 +192,9 @@ impl Table {
     fn reopen(&mut self, attempt: Attempt) -> Result<(), Misfit> {
         let task = self.task(attempt.task).ok_or(Misfit::NoTask(attempt.task))?;
         let counts = task.done.as_ref().is_some_and(|done| done.number == attempt.number);
-        let needed = attempt.task.phase == Phase::Reduce || self.reduces_done < count(&self.reduces);
+        // What reducers have read is not needed any more; without reducers it is the output.
+        let is_output = attempt.task.phase == Phase::Reduce || self.reduces.is_empty();
+        let needed = is_output || self.reduces_done < count(&self.reduces);
         if !counts || !needed {
             return Err(Misfit::NotNeeded(attempt));
         }

@@ -12,7 +12,7 @@ use crate::actors::caller::Caller;
 use crate::actors::mapreduce::journal::{Head, Journal, Stored, pieces};
 use crate::actors::mapreduce::store::StoreError;
 use crate::logic::mapreduce::coordinator::{Coordinator, Input, JobState, Patience, Records, Shape};
-use crate::logic::mapreduce::job::{Attempt, Phase, Plan};
+use crate::logic::mapreduce::job::{Attempt, MOST_REDUCERS, Phase, Plan};
 use crate::logic::mapreduce::record::{JobId, Record, WorkerId};
 use crate::logic::mapreduce::report::{Report, Work};
 use crate::messages::client::{Answer, ServerError};
@@ -382,7 +382,7 @@ fn check(plan: &Plan) -> Result<(), String> {
     if plan.splits.len() as u64 != u64::from(setup.maps) {
         return Err(format!("the plan has {} splits for {} map tasks", plan.splits.len(), setup.maps));
     }
-    if !(1..=crate::logic::mapreduce::job::MOST_REDUCERS).contains(&setup.reducers) {
+    if setup.reducers > MOST_REDUCERS {
         return Err(format!("{} reducers are not possible", setup.reducers));
     }
     Ok(())

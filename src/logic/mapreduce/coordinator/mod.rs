@@ -186,9 +186,11 @@ impl Coordinator {
         self.places(job, Phase::Map)
     }
 
-    /// Where the output of each reduce task is. Empty as [`sources`](Self::sources) are.
+    /// Where each part of the output is: of reduce tasks, or of map tasks if there are no others. Empty as
+    /// [`sources`](Self::sources) are.
     pub fn parts(&self, job: JobId) -> Vec<Place> {
-        self.places(job, Phase::Reduce)
+        let map_only = self.table(job).is_some_and(|table| table.tasks(Phase::Reduce).is_empty());
+        self.places(job, if map_only { Phase::Map } else { Phase::Reduce })
     }
 
     /// What this attempt passes over.
