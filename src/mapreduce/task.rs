@@ -86,8 +86,8 @@ pub struct MapOutput {
     pub skipped: Vec<u64>,
 }
 
-/// A part of the output of a job: the result of a reduce task, or of a map task where there are no reducers. A file that
-/// is durable, but not yet in its place.
+/// A part of the output of a job: the result of a reduce task, or of a map task where there are no reducers. A file
+/// that is durable, but not yet in its place.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// The file, below the directory that the task was given for attempts.

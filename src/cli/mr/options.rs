@@ -15,7 +15,8 @@ pub(super) struct WorkArgs {
     /// Name the output files mr-out-N, with a blank between key and value, as the course labs do
     #[arg(long)]
     lab_names: bool,
-    /// How many reducers, and so output files; 0: what the mapper writes is the output [default: by the size of the input]
+    /// How many reducers, and so output files; 0: what the mapper writes is the output [default: by the size of the
+    /// input]
     #[arg(long, short, value_name = "N")]
     reducers: Option<u32>,
     /// Input for one map task [default: by the size of the input]

@@ -1,5 +1,5 @@
-//! Records that a task passes over, because it failed at them again and again ("MapReduce: Simplified Data Processing on
-//! Large Clusters", section 4.6). Off unless the job allows it.
+//! Records that a task passes over, because it failed at them again and again (Dean and Ghemawat, MapReduce, section
+//! 4.6). Off unless the job allows it.
 //!
 //! A record has a place: a line its first byte in the (decompressed) file, a key of a reduce task its number in the
 //! partition, from 0. The same task finds the same record at the same place in each attempt.
