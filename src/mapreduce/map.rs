@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::collector::Collector;
 use super::function::{Emit, Functions, Mapper, Record, TaskContext};
+use super::input;
 use super::records::Records;
 use super::stream::Command;
 use super::task::{Control, Env, MapOutput, MapTask};
@@ -20,7 +21,9 @@ use crate::logic::mapreduce::job::Function;
 /// What went wrong, and what it means for the job.
 pub fn run_map(task: &MapTask, env: &Env, control: &Control) -> Result<MapOutput, TaskFailure> {
     control.expect_bytes(task.split.length);
-    let mut collector = Collector::new(task, env, control)?;
+    let memory_bytes = env.memory_bytes.saturating_sub(input::memory(&task.split.file));
+    let env = Env { memory_bytes, ..env.clone() };
+    let mut collector = Collector::new(task, &env, control)?;
     let (records, bytes) = run_mapper(task, &env.functions, control, &mut collector, None)?;
     let mut output = collector.finish()?;
     control.set_done(task.split.length);
@@ -43,7 +46,7 @@ pub(super) fn run_mapper(
     out: &mut impl Sink,
     first_bytes: Option<u64>,
 ) -> Result<(u64, u64), TaskFailure> {
-    let mut records = Records::open(&task.split, task.setup.job.limits.max_record_bytes)?;
+    let mut records = Records::open(&task.split, task.setup.job.limits.max_record_bytes, control)?;
     if let Some(bytes) = first_bytes {
         records.shorten(bytes);
     }
@@ -69,7 +72,7 @@ struct Meter<'a> {
 const TELL_EVERY: u64 = 256 << 10;
 
 impl<'a> Meter<'a> {
-    fn new(task: &'a MapTask, control: &'a Control, records: &Records) -> Self {
+    fn new(task: &'a MapTask, control: &'a Control, records: &Records<'_>) -> Self {
         Self { control, task, records: 0, told: 0, start: records.offset() }
     }
 
@@ -89,7 +92,7 @@ impl<'a> Meter<'a> {
 fn drive(
     mut mapper: Box<dyn Mapper>,
     task: &MapTask,
-    mut records: Records,
+    mut records: Records<'_>,
     control: &Control,
     out: &mut impl Sink,
 ) -> Result<(u64, u64), TaskFailure> {
@@ -119,7 +122,7 @@ fn drive(
 fn stream(
     line: &str,
     task: &MapTask,
-    mut records: Records,
+    mut records: Records<'_>,
     control: &Control,
     out: &mut impl Sink,
 ) -> Result<(u64, u64), TaskFailure> {

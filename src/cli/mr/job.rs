@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cli::text::{parse_duration, parse_size};
 use crate::logic::mapreduce::job::{Form, Function, Job};
+use crate::logic::mapreduce::split::is_url;
 use crate::mapreduce::builtin;
 use crate::node::exit::Failure;
 
@@ -18,7 +19,8 @@ pub(super) struct JobArgs {
     /// What the job is told, such as the pattern of grep
     #[arg(value_name = "ARG", requires = "application")]
     args: Vec<String>,
-    /// A file, a directory or a pattern; may be given several times. Every worker must find it under this path
+    /// A file, a directory or a pattern, or an object (s3://...); may be given several times. Every worker must find it
+    /// under this name
     #[arg(long, short, value_name = "PATH", required = true)]
     input: Vec<String>,
     /// The directory for the output, on this machine; it must not exist
@@ -87,6 +89,9 @@ impl JobArgs {
 }
 
 fn absolute(path: &Path) -> Result<String, Failure> {
+    if let Some(url) = path.to_str().filter(|text| is_url(text)) {
+        return Ok(url.to_string());
+    }
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::usage(format!("{} is no path: {error}", path.display())))?;
     let text = absolute.into_os_string().into_string();

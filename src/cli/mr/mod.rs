@@ -2,7 +2,7 @@
 //!
 //! On this machine:
 //! * `run.rs`: jobs that come with Quorate; `stream.rs`: jobs made of commands; `generate.rs`: input for trying things
-//!   out.
+//!   out; `cat.rs`: the lines of inputs.
 //! * `options.rs`: the options that jobs have in common; `local.rs`: running one here, its progress and its report.
 //!
 //! On a cluster:
@@ -10,6 +10,7 @@
 //! * `jobs.rs`: list, status, logs, cancel, collect; `worker.rs`: worker, workers; `show.rs`: a job, for people and
 //!   machines.
 
+mod cat;
 mod generate;
 mod job;
 mod jobs;
@@ -35,6 +36,7 @@ enum Action {
     Run(run::Args),
     Stream(Box<stream::Args>),
     Generate(generate::Args),
+    Cat(cat::Args),
     Submit(Box<submit::Args>),
     List(jobs::ListArgs),
     Status(jobs::StatusArgs),
@@ -51,6 +53,7 @@ impl Args {
             Action::Run(args) => args.job.json,
             Action::Stream(args) => args.job.json,
             Action::Generate(args) => args.json,
+            Action::Cat(_) => false,
             Action::Submit(args) => args.cluster.json,
             Action::List(args) => args.cluster.json,
             Action::Status(args) => args.cluster.json,
@@ -67,6 +70,7 @@ impl Args {
             Action::Run(args) => args.run(),
             Action::Stream(args) => args.run(),
             Action::Generate(args) => args.run(),
+            Action::Cat(args) => args.run(),
             Action::Submit(args) => args.run(),
             Action::List(args) => args.run(),
             Action::Status(args) => args.run(),

@@ -11,7 +11,8 @@ use crate::node::exit::Failure;
 /// What a job reads and writes, and what bounds it.
 #[derive(Debug, clap::Args)]
 pub(super) struct JobArgs {
-    /// A file, a directory or a quoted pattern such as 'books/*.txt'; .gz and .zst are unpacked. May be repeated
+    /// A file, a directory, a quoted pattern such as 'books/*.txt', or an object (s3://bucket/key); .gz and .zst are
+    /// unpacked. May be repeated
     #[arg(long, required = true, value_name = "PATH", help_heading = "Files")]
     input: Vec<String>,
     /// The directory for the output; it must not exist

@@ -80,8 +80,8 @@ impl<'a> Command<'a> {
     /// Feeds it the lines of a split; `line` gets each line that it writes.
     pub(in crate::mapreduce) fn map(
         &self,
-        records: &mut Records,
-        mut tell: impl FnMut(&Records) + Send,
+        records: &mut Records<'_>,
+        mut tell: impl FnMut(&Records<'_>) + Send,
         control: &Control,
         line: impl FnMut(&[u8]) -> Result<(), TaskFailure>,
     ) -> Result<Counters, TaskFailure> {
