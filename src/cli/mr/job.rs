@@ -97,3 +97,14 @@ fn absolute(path: &Path) -> Result<String, Failure> {
     let text = absolute.into_os_string().into_string();
     text.map_err(|path| Failure::usage(format!("the path {} is not UTF-8", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_absolute_and_urls_stay() {
+        assert_eq!(absolute(Path::new("s3://bucket/a/*.txt")).expect("a URL"), "s3://bucket/a/*.txt");
+        assert!(absolute(Path::new("a/*.txt")).expect("a path").ends_with("/a/*.txt"));
+    }
+}

@@ -43,7 +43,7 @@ pub(super) fn expand(url: &str, files: &mut Vec<InputFile>) -> Result<(), String
         // Whoever plans a job can only be interrupted as a whole.
         found.wait(&Control::default())
     });
-    files.extend(found.map_err(|trouble| trouble.text(url, &format!("find {url}")))?);
+    files.extend(found.map_err(|trouble| trouble.text(url, &format!("look for {url}")))?);
     Ok(())
 }
 
@@ -66,7 +66,7 @@ pub(super) fn check(url: &str, control: &Control) -> io::Result<()> {
     let looked = background::start(async move { in_time(store.head(&path)).await.map(drop) });
     looked
         .and_then(|looked| looked.wait(control))
-        .map_err(|trouble| io::Error::other(trouble.failure(url, &format!("open {url}"))))
+        .map_err(|trouble| io::Error::other(trouble.failure(url, &format!("reach {url}"))))
 }
 
 fn hopeless(text: String) -> io::Error {

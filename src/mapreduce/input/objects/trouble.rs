@@ -75,7 +75,7 @@ impl Trouble {
             Self::Store(error) => format!("{cannot}: {}", short(error)),
             Self::Silence => format!("{cannot}: the store gave no answer for {} s", PATIENCE.as_secs()),
             Self::Short => format!("{cannot}: the store sent less than it announced"),
-            Self::Nothing => format!("no object is, is below, or matches the input {url}"),
+            Self::Nothing => format!("there is no object {url}, nor one below it or matching it"),
             Self::Key(text) => text.clone(),
             Self::Cancelled => TaskFailure::cancelled().message,
             Self::Panicked => format!("{cannot}: the client of the store panicked"),
