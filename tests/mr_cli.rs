@@ -400,3 +400,27 @@ fn what_is_wrong_is_said_in_a_sentence() {
         assert!(!place.path("out").exists());
     }
 }
+
+#[test]
+fn cat_writes_the_lines_that_a_mapper_would_get() {
+    let place = Place::new();
+    place.write("a.txt", "one\ntwo\n");
+    place.write("b.txt", "three");
+    assert_eq!(place.mr(&["cat", "*.txt"]).ok().stdout, "one\ntwo\nthree\n");
+    assert_eq!(place.mr(&["cat", "a.txt", "--bytes", "1-8"]).ok().stdout, "two\n");
+    for (args, code, words) in [
+        (&["cat", "*.txt", "--bytes", "0-1"][..], 1, "a range of bytes is of one file"),
+        (&["cat", "a.txt", "--bytes", "1"], 2, "is not FROM-TO"),
+        (&["cat", "gone.txt"], 1, "there is no input gone.txt"),
+    ] {
+        let run = place.mr(args);
+        assert_eq!((run.code, run.stdout.as_str()), (Some(code), ""), "{args:?}");
+        assert!(run.stderr.contains(words), "{args:?}: {}", run.stderr);
+    }
+    place.write("long.txt", "line\n".repeat(100_000));
+    let mut cat = place.command(&["cat", "long.txt"]);
+    let mut cat = cat.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    drop(cat.stdout.take());
+    let run = Run::of(cat.wait_with_output().expect("it ends"));
+    assert_eq!(run.stderr, "", "a reader that goes away is no trouble");
+}

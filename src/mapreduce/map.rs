@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::collector::Collector;
 use super::function::{Emit, Functions, Mapper, Record, TaskContext};
+use super::input;
 use super::lines::Lines;
 use super::records::Records;
 use super::stream::{Command, Search};
@@ -23,7 +24,9 @@ use crate::logic::mapreduce::job::Function;
 pub fn run_map(task: &MapTask, env: &Env, control: &Control) -> Result<MapOutput, TaskFailure> {
     control.expect_bytes(task.split.length);
     assert!(!task.setup.is_map_only(), "its output is a part of the job's");
-    let mut collector = Collector::new(task, env, control)?;
+    let memory_bytes = env.memory_bytes.saturating_sub(input::memory(&task.split.file));
+    let env = Env { memory_bytes, ..env.clone() };
+    let mut collector = Collector::new(task, &env, control)?;
     let read = run_mapper(task, &env.functions, control, &mut collector, None)?;
     let mut output = collector.finish()?;
     control.set_done(task.split.length);
@@ -81,7 +84,7 @@ pub(super) fn run_mapper(
     out: &mut impl Sink,
     first_bytes: Option<u64>,
 ) -> Result<Read, TaskFailure> {
-    let mut records = Records::open(&task.split, task.setup.job.limits.max_record_bytes)?;
+    let mut records = Records::open(&task.split, task.setup.job.limits.max_record_bytes, control)?;
     records.pass_over(task.skips.records.clone());
     if let Some(bytes) = first_bytes {
         records.shorten(bytes);
@@ -108,12 +111,12 @@ struct Meter<'a> {
 const TELL_EVERY: u64 = 256 << 10;
 
 impl<'a> Meter<'a> {
-    fn new(task: &'a MapTask, control: &'a Control, records: &Records) -> Self {
+    fn new(task: &'a MapTask, control: &'a Control, records: &Records<'_>) -> Self {
         Self { control, task, records: 0, told: 0, start: records.offset() }
     }
 
     /// What was read, when all is read.
-    fn sum(&self, records: &mut Records) -> Read {
+    fn sum(&self, records: &mut Records<'_>) -> Read {
         let bytes = records.offset() - self.start;
         Read { records: self.records, bytes, skipped: records.take_skipped() }
     }
@@ -134,7 +137,7 @@ impl<'a> Meter<'a> {
 fn drive(
     mut mapper: Box<dyn Mapper>,
     task: &MapTask,
-    mut records: Records,
+    mut records: Records<'_>,
     control: &Control,
     out: &mut impl Sink,
 ) -> Result<Read, TaskFailure> {
@@ -164,7 +167,7 @@ fn drive(
 fn stream(
     line: &str,
     task: &MapTask,
-    mut records: Records,
+    mut records: Records<'_>,
     control: &Control,
     out: &mut impl Sink,
 ) -> Result<Read, TaskFailure> {

@@ -7,11 +7,11 @@
 //!
 //! In reading order:
 //!
-//! * [`plan`], [`input`]: from a job to its tasks: looks at the inputs and cuts them.
+//! * [`plan`], [`input`]: from a job to its tasks: looks at the inputs, files or objects in stores, and cuts them.
 //! * [`task`]: what a task is given, and what it returns. [`map`] and [`reduce`] run one.
 //! * [`function`], [`typed`]: mappers and reducers as Rust types, and the table in which jobs find them;
 //!   [`builtin`] are those that come with Quorate, `stream` runs commands.
-//! * `records`, `zstd`: the lines of a split.
+//! * `records`, `zstd`: the lines of a split. [`cat`]: those of whole inputs.
 //! * `collector`: where the pairs of a map task go: `sorter` and `folder` keep them in memory, `combine` makes
 //!   fewer of them.
 //! * [`run_file`], `block`: how sorted pairs lie on disk. [`source`]: how a reduce task gets at them.
@@ -33,6 +33,7 @@
 
 mod block;
 pub mod builtin;
+pub mod cat;
 mod collector;
 mod combine;
 mod crew;

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
+use super::input;
+use super::task::Control;
 use super::zstd::ZstdFrames;
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::split::{Compression, Split};
@@ -13,8 +15,8 @@ use crate::logic::mapreduce::split::{Compression, Split};
 const READ: usize = 256 << 10;
 
 /// Reads the lines that begin in a split, one after the other.
-pub(super) struct Records {
-    from: Box<dyn Read + Send>,
+pub(super) struct Records<'a> {
+    from: Box<dyn Read + Send + 'a>,
     file: String,
     buffer: Vec<u8>,
     /// What of the buffer has not been given out.
@@ -32,10 +34,12 @@ pub(super) struct Records {
     skipped: Vec<u64>,
 }
 
-impl Records {
-    /// Opens the file of a split and goes to its first line.
-    pub(super) fn open(split: &Split, longest: u32) -> Result<Self, TaskFailure> {
-        let (from, end) = open(split).map_err(|error| cannot_read(&split.file, split.offset, &error))?;
+impl<'a> Records<'a> {
+    /// Opens the file of a split and goes to its first line. Where a store has it, that and reading on end soon after the
+    /// task was cancelled.
+    pub(super) fn open(split: &Split, longest: u32, control: &'a Control) -> Result<Self, TaskFailure> {
+        let (from, end) =
+            open(split, control).map_err(|error| cannot_read(&split.file, split.offset, &error))?;
         let before = u64::from(split.offset > 0);
         let mut records = Self {
             from,
@@ -159,19 +163,24 @@ impl Records {
 }
 
 /// The bytes of a split from its first one (or the one before), and where the split ends in them.
-fn open(split: &Split) -> io::Result<(Box<dyn Read + Send>, u64)> {
-    let mut file = File::open(&split.file)?;
-    match split.compression {
-        Compression::Plain => {
-            file.seek(SeekFrom::Start(split.offset.saturating_sub(1)))?;
-            Ok((Box::new(file), split.offset.saturating_add(split.length)))
-        }
-        Compression::Gzip => Ok((Box::new(flate2::read::MultiGzDecoder::new(file)), u64::MAX)),
-        Compression::Zstd => Ok((Box::new(ZstdFrames::new(file)), u64::MAX)),
-    }
+fn open<'a>(split: &Split, control: &'a Control) -> io::Result<(Box<dyn Read + Send + 'a>, u64)> {
+    let end = match split.compression {
+        Compression::Plain => split.offset.saturating_add(split.length),
+        _ => u64::MAX,
+    };
+    let from = input::open(&split.file, split.offset.saturating_sub(1), end, control)?;
+    let from: Box<dyn Read + Send + 'a> = match split.compression {
+        Compression::Plain => from,
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(from)),
+        Compression::Zstd => Box::new(ZstdFrames::new(from)),
+    };
+    Ok((from, end))
 }
 
 fn cannot_read(file: &str, offset: u64, error: &io::Error) -> TaskFailure {
+    if let Some(failure) = input::failure_behind(error) {
+        return failure.clone();
+    }
     let message = match error.kind() {
         // A decoder says it in its own words, or in none.
         io::ErrorKind::UnexpectedEof => {
@@ -182,7 +191,7 @@ fn cannot_read(file: &str, offset: u64, error: &io::Error) -> TaskFailure {
     TaskFailure::hopeless(message)
 }
 
-/// The bytes of the lines of a plain split: what a user can cut out to look at.
+/// The bytes of the lines of a plain split of a file: what a user can cut out to look at.
 pub(super) fn lines_of(split: &Split) -> io::Result<Range<u64>> {
     let start_of_line = |at: u64| -> io::Result<u64> {
         if at == 0 {
@@ -204,7 +213,8 @@ mod tests {
     use crate::logic::mapreduce::split::{InputFile, cut};
 
     fn lines(split: &Split, longest: u32) -> Result<Vec<(u64, Vec<u8>)>, TaskFailure> {
-        let mut records = Records::open(split, longest)?;
+        let control = Control::default();
+        let mut records = Records::open(split, longest, &control)?;
         let mut found = Vec::new();
         while let Some((offset, line)) = records.next()? {
             found.push((offset, line.to_vec()));
@@ -262,7 +272,8 @@ mod tests {
         assert!(failure.message.contains("the line at byte 2 is longer than"), "{failure}");
         assert_eq!(failure.record, Some(2));
 
-        let mut records = Records::open(&split, 4 << 10).expect("readable");
+        let control = Control::default();
+        let mut records = Records::open(&split, 4 << 10, &control).expect("readable");
         records.pass_over([2, 3, length].into());
         let mut next = || records.next().expect("readable").map(|(offset, line)| (offset, line.to_vec()));
         assert_eq!(next(), Some((0, b"a".to_vec())));

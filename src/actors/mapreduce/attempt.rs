@@ -19,6 +19,7 @@ use crate::logic::mapreduce::report::{Ending, Place, Progress, Work};
 use crate::logic::mapreduce::skip::Skips;
 use crate::logic::mapreduce::split::Split;
 use crate::mapreduce::function::Functions;
+use crate::mapreduce::input;
 use crate::mapreduce::map::{run_map, run_map_only};
 use crate::mapreduce::reduce::run_reduce;
 use crate::mapreduce::run_file::{Extent, cannot_write};
@@ -123,8 +124,9 @@ impl Attempt {
     }
 
     fn map(&self, split: Split) -> Result<Yield, Ending> {
-        // Another worker may find the input where this one does not.
-        File::open(&split.file).map_err(|error| {
+        // Another worker may find the input where this one does not; the way to a store and the credentials for it are
+        // each worker's own, too.
+        input::check(&split.file, &self.control).map_err(|error| {
             let worker = self.bench.shelf.worker();
             let text = format!("worker {worker} cannot open the input {}: {error}", split.file);
             Ending::Failed(TaskFailure::machine(text))

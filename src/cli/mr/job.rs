@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::keys::KeyArgs;
 use super::options::WorkArgs;
 use crate::logic::mapreduce::job::Job;
+use crate::logic::mapreduce::split::is_url;
 use crate::mapreduce::builtin;
 use crate::node::exit::Failure;
 
@@ -18,7 +19,8 @@ pub(super) struct JobArgs {
     /// What the job is told, such as the pattern of grep
     #[arg(value_name = "ARG", requires = "application")]
     args: Vec<String>,
-    /// A file, a directory or a pattern; may be given several times. Every worker must find it under this path
+    /// A file, a directory or a pattern, or an object (s3://...); may be given several times. Every worker must find it
+    /// under this name
     #[arg(long, short, value_name = "PATH", required = true)]
     input: Vec<String>,
     /// The directory for the output, on this machine; it must not exist
@@ -67,8 +69,22 @@ impl JobArgs {
 }
 
 fn absolute(path: &Path) -> Result<String, Failure> {
+    if let Some(url) = path.to_str().filter(|text| is_url(text)) {
+        return Ok(url.to_string());
+    }
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::usage(format!("{} is no path: {error}", path.display())))?;
     let text = absolute.into_os_string().into_string();
     text.map_err(|path| Failure::usage(format!("the path {} is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_absolute_and_urls_stay() {
+        assert_eq!(absolute(Path::new("s3://bucket/a/*.txt")).expect("a URL"), "s3://bucket/a/*.txt");
+        assert!(absolute(Path::new("a/*.txt")).expect("a path").ends_with("/a/*.txt"));
+    }
 }

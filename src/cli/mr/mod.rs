@@ -2,7 +2,7 @@
 //!
 //! On this machine:
 //! * `run.rs`: jobs that come with Quorate; `stream.rs`: jobs made of commands; `generate.rs`: input for trying things
-//!   out.
+//!   out; `cat.rs`: the lines of inputs.
 //! * `options.rs`: the options that jobs have in common; `keys.rs`: those of jobs made of commands; `local.rs`: running
 //!   a job here, its progress and its report.
 //!
@@ -11,6 +11,7 @@
 //! * `jobs.rs`: list, status, logs, cancel, collect; `worker.rs`: worker, workers; `show.rs`: a job, for people and
 //!   machines.
 
+mod cat;
 mod generate;
 mod job;
 mod jobs;
@@ -37,6 +38,7 @@ enum Action {
     Run(run::Args),
     Stream(Box<stream::Args>),
     Generate(generate::Args),
+    Cat(cat::Args),
     Submit(Box<submit::Args>),
     List(jobs::ListArgs),
     Status(jobs::StatusArgs),
@@ -53,6 +55,7 @@ impl Args {
             Action::Run(args) => args.job.json,
             Action::Stream(args) => args.job.json,
             Action::Generate(args) => args.json,
+            Action::Cat(_) => false,
             Action::Submit(args) => args.cluster.json,
             Action::List(args) => args.cluster.json,
             Action::Status(args) => args.cluster.json,
@@ -69,6 +72,7 @@ impl Args {
             Action::Run(args) => args.run(),
             Action::Stream(args) => args.run(),
             Action::Generate(args) => args.run(),
+            Action::Cat(args) => args.run(),
             Action::Submit(args) => args.run(),
             Action::List(args) => args.run(),
             Action::Status(args) => args.run(),

@@ -60,7 +60,8 @@ impl WorkArgs {
 /// What a job on this machine reads and writes, and what of the machine it may use.
 #[derive(Debug, clap::Args)]
 pub(super) struct LocalArgs {
-    /// A file, a directory or a quoted pattern such as 'books/*.txt'; .gz and .zst are unpacked. May be repeated
+    /// A file, a directory, a quoted pattern such as 'books/*.txt', or an object (s3://bucket/key); .gz and .zst are
+    /// unpacked. May be repeated
     #[arg(long, short, required = true, value_name = "PATH", help_heading = "Files")]
     input: Vec<String>,
     /// The directory for the output; it must not exist

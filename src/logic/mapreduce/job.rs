@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::partition::{Partitioner, Partitioning};
 use super::skip::KILLS;
-use super::split::Split;
+use super::split::{Split, is_url};
 
 /// More reducers than this are refused: each map output has an index entry for every one.
 pub const MOST_REDUCERS: u32 = 10_000;
@@ -76,6 +76,12 @@ impl Job {
         }
         if self.output.directory.is_empty() {
             return Err("the job has no output directory".into());
+        }
+        if is_url(&self.output.directory) {
+            return Err(format!(
+                "the output {} is no directory of this machine; name one, and copy the files from there",
+                self.output.directory
+            ));
         }
         if let Some(reducers) = self.reducers
             && reducers > MOST_REDUCERS

@@ -41,10 +41,18 @@ impl Compression {
     }
 }
 
+/// Whether an input is an object in a store (`s3://bucket/key`) and not a path.
+pub fn is_url(input: &str) -> bool {
+    input.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
 /// A file of input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputFile {
-    /// Its path.
+    /// Its path, or the URL of an object.
     pub path: String,
     /// Its length in bytes.
     pub length: u64,
@@ -53,7 +61,7 @@ pub struct InputFile {
 /// What one map task reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
-    /// The path of the file.
+    /// The path of the file, or the URL of an object.
     pub file: String,
     /// Where the split begins, in bytes.
     pub offset: u64,

@@ -80,7 +80,7 @@ impl<'a> Command<'a> {
     /// Feeds it the lines of a split; `line` gets each line that it writes, `tell` how far it is fed.
     pub(in crate::mapreduce) fn map(
         &self,
-        records: &mut Records,
+        records: &mut Records<'_>,
         mut tell: impl FnMut(u64) + Send,
         control: &Control,
         line: impl FnMut(&[u8]) -> Result<(), TaskFailure>,

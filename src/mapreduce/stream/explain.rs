@@ -6,7 +6,7 @@ use super::command::Command;
 use super::process::Broken;
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::job::Function;
-use crate::logic::mapreduce::split::{Compression, Split};
+use crate::logic::mapreduce::split::{Compression, Split, is_url};
 use crate::mapreduce::records::lines_of;
 
 pub(super) fn failure(command: &Command<'_>, broken: Broken) -> TaskFailure {
@@ -57,14 +57,26 @@ fn whole_job(command: &Command<'_>) -> Option<String> {
         quote(&char::from(job.fields.separator).to_string()),
         job.fields.key_fields
     );
-    // Globs stay unquoted, so that the shell finds the same files.
-    let inputs = job.inputs.join(" ");
+    let inputs = if job.inputs.iter().any(|input| is_url(input)) {
+        let words: Vec<String> = job.inputs.iter().map(|input| quote(input)).collect();
+        format!("quorate mr cat {}", words.join(" "))
+    } else {
+        // Globs stay unquoted, so that the shell finds the same files.
+        format!("cat {}", job.inputs.join(" "))
+    };
     let reducer = run(command.line, command);
-    Some(format!("cat {inputs} | sh -c {} | {sort} | {reducer}", quote(mapper)))
+    Some(format!("{inputs} | sh -c {} | {sort} | {reducer}", quote(mapper)))
 }
 
 fn cut_out(split: &Split) -> String {
     let file = quote(&split.file);
+    if is_url(&split.file) {
+        let bytes = match split.compression {
+            Compression::Plain => format!(" --bytes {}-{}", split.offset, split.offset + split.length),
+            _ => String::new(),
+        };
+        return format!("quorate mr cat {file}{bytes}");
+    }
     match split.compression {
         Compression::Gzip => format!("gzip -dc {file}"),
         Compression::Zstd => format!("zstd -dc {file}"),

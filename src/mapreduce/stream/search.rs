@@ -48,7 +48,7 @@ impl<'a> Search<'a> {
     /// over.
     pub(in crate::mapreduce) fn map(
         mut self,
-        records: &mut Records,
+        records: &mut Records<'_>,
         mut tell: impl FnMut(u64),
         line: &mut impl FnMut(&[u8]) -> Result<(), TaskFailure>,
     ) -> Result<(Counters, Vec<u64>), TaskFailure> {
@@ -105,7 +105,7 @@ impl<'a> Search<'a> {
 }
 
 impl Batch {
-    fn read(records: &mut Records, tell: &mut impl FnMut(u64)) -> Result<Self, TaskFailure> {
+    fn read(records: &mut Records<'_>, tell: &mut impl FnMut(u64)) -> Result<Self, TaskFailure> {
         let mut batch = Self::default();
         while batch.text.len() < BATCH {
             let Some((place, line)) = records.next()? else { break };

@@ -1,34 +1,31 @@
-//! From what a user names to the files that are read.
+//! Inputs on this machine: files, directories, patterns.
 
 use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::logic::mapreduce::split::InputFile;
 
-/// More files than this are refused: each has a map task and a place in memory.
-const MOST_FILES: usize = 1_000_000;
-
-/// Finds the files that inputs name, in the order of the inputs, and by name within one.
-///
-/// An input is a file, a directory (all files in it and below, but for those whose names begin with `.` or `_`), or a
-/// pattern with `*`, `?`, `[...]` or `**`.
-///
-/// # Errors
-/// A sentence for the user: what names nothing, or cannot be read.
-pub fn expand(inputs: &[String]) -> Result<Vec<InputFile>, String> {
-    let mut files = Vec::new();
-    for input in inputs {
-        let path = Path::new(input);
-        if path.exists() || !input.contains(['*', '?', '[']) {
-            add(path, &mut files)?;
-        } else {
-            add_matches(input, &mut files)?;
-        }
-        if files.len() > MOST_FILES {
-            return Err(format!("there are more than {MOST_FILES} input files; join them, or name fewer"));
-        }
+/// Adds the files that an input names, by name.
+pub(super) fn expand(input: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
+    let path = Path::new(input);
+    if path.exists() || !input.contains(super::WILDCARDS) {
+        add(path, files)
+    } else {
+        add_matches(input, files)
     }
-    Ok(files)
+}
+
+/// The bytes of a file from an offset on.
+pub(super) fn open(path: &str, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(file))
+}
+
+/// Whether a file can be read.
+pub(super) fn check(path: &str) -> io::Result<()> {
+    File::open(path).map(drop)
 }
 
 fn add_matches(pattern: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
@@ -82,9 +79,9 @@ fn add_directory(path: &Path, files: &mut Vec<InputFile>) -> Result<(), String> 
     Ok(())
 }
 
-fn cannot_read(path: &Path, error: &std::io::Error) -> String {
+fn cannot_read(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no input {}", path.display()),
+        io::ErrorKind::NotFound => format!("there is no input {}", path.display()),
         _ => format!("cannot read the input {}: {error}", path.display()),
     }
 }
@@ -92,6 +89,7 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapreduce::input::expand;
 
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a directory");
