@@ -35,8 +35,8 @@ pub(super) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Opens the file of a split and goes to its first line. Where a store has it, that and reading on end soon after the
-    /// task was cancelled.
+    /// Opens the file of a split and goes to its first line. Where a store has it, that and reading on end soon after
+    /// the task was cancelled.
     pub(super) fn open(split: &Split, longest: u32, control: &'a Control) -> Result<Self, TaskFailure> {
         let (from, end) =
             open(split, control).map_err(|error| cannot_read(&split.file, split.offset, &error))?;

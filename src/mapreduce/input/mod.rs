@@ -1,7 +1,7 @@
 //! From what a user names to bytes: files of this machine, and objects in stores.
 //!
 //! * `files`: files, directories and patterns.
-//! * [`objects`](mod@objects): the same of `s3://bucket/key` and its like, in a build with the feature `object-store`.
+//! * `objects`: the same of `s3://bucket/key` and its like, in a build with the feature `object-store`.
 //!   In one without it, `no_objects` stands in its place and says so.
 //!
 //! What holds: whoever reads does not see where the bytes come from, but in what a failure means. A file that cannot be

@@ -1,13 +1,13 @@
 //! Objects in stores: `s3://bucket/key`, `gs://`, `az://`, `http://`, `file:///`, through the crate `object_store`.
 //!
-//! * `place`: a URL, taken apart. `stores`: the store that it leads to, made of the environment or [`register`]ed.
+//! * `place`: a URL, taken apart. `stores`: the store that it leads to, made of the environment or registered.
 //! * `search`: from an input to objects. `reader`: from an object to bytes, by requests for pieces of it.
 //! * `background`: the thread on which requests run. `trouble`: what can go wrong, and what it means for a job.
 //!
 //! What holds:
 //!
 //! * Whoever asks waits on a channel, never in a runtime, so every function here may be called from any thread.
-//! * A wait is bounded ([`PATIENCE`](background::PATIENCE)), and ends soon after the task was cancelled.
+//! * A wait is bounded (`background::PATIENCE`), and ends soon after the task was cancelled.
 //! * A reader holds at most two pieces, and all that it hands out comes from the same version of the object.
 //! * No credential is part of an error: a URL that holds one is refused, and stores leave them out of theirs.
 //!

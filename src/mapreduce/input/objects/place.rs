@@ -65,7 +65,7 @@ impl Place {
         path.map_err(|error| format!("the input {}/{} is wrong: {error}", self.root(), self.key))
     }
 
-    fn is_web(&self) -> bool {
+    pub(super) fn is_web(&self) -> bool {
         matches!(self.scheme.as_str(), "http" | "https")
     }
 }

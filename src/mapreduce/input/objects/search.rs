@@ -37,7 +37,16 @@ pub(super) async fn search(
     let wanted = Wanted::of(&path).map_err(Trouble::Key)?;
     let mut listed = store.list(Some(&wanted.prefix));
     let mut found = Vec::new();
-    while let Some(object) = in_time(listed.try_next()).await? {
+    loop {
+        let object = match in_time(listed.try_next()).await {
+            Ok(Some(object)) => object,
+            Ok(None) => break,
+            // Few web servers can list. That the object is not there is known from the question before.
+            Err(Trouble::Store(_)) if place.is_web() && wanted.pattern.is_none() => {
+                return Err(Trouble::Nothing);
+            }
+            Err(trouble) => return Err(trouble),
+        };
         if wanted.fits(object.location.as_ref()) {
             found.push(input(&place, &object));
         }

@@ -1,5 +1,6 @@
 //! What can go wrong with a store, and what it means for a job.
 
+use std::error::Error as _;
 use std::io;
 
 use object_store::Error;
@@ -9,6 +10,8 @@ use crate::logic::mapreduce::failure::{Cause, TaskFailure};
 
 /// Of what a server says, so many characters are shown: some answer with whole pages.
 const SHOWN: usize = 400;
+/// Where clients without credentials ask who the machine is, in every cloud.
+const MACHINE_IDENTITY: &str = "://169.254.169.254/";
 
 /// Why a request brought nothing.
 #[derive(Debug)]
@@ -72,7 +75,18 @@ impl Trouble {
                 variables(url),
                 short(error)
             ),
-            Self::Store(error) => format!("{cannot}: {}", short(error)),
+            Self::Store(error) => {
+                let said = short(error);
+                let hint = if said.contains(MACHINE_IDENTITY) {
+                    format!(
+                        "; there are no credentials in the environment ({}), and the machine has none",
+                        variables(url)
+                    )
+                } else {
+                    String::new()
+                };
+                format!("{cannot}: {said}{hint}")
+            }
             Self::Silence => format!("{cannot}: the store gave no answer for {} s", PATIENCE.as_secs()),
             Self::Short => format!("{cannot}: the store sent less than it announced"),
             Self::Nothing => format!("there is no object {url}, nor one below it or matching it"),
@@ -93,7 +107,7 @@ fn variables(url: &str) -> &'static str {
     }
 }
 
-/// The beginning of an error, on one line.
+/// The beginning of an error, on one line, and what is at the bottom of it.
 pub(super) fn short(error: &Error) -> String {
     let text = error.to_string();
     let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -101,7 +115,15 @@ pub(super) fn short(error: &Error) -> String {
         words.truncate(end);
         words.push_str("...");
     }
-    words
+    let mut cause = error.source();
+    while let Some(below) = cause.and_then(|cause| cause.source()) {
+        cause = Some(below);
+    }
+    match cause.map(ToString::to_string) {
+        // Clients of HTTP keep to themselves that a connection was refused.
+        Some(cause) if cause.len() <= SHOWN && !text.contains(&cause) => format!("{words}: {cause}"),
+        _ => words,
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +142,21 @@ mod tests {
         assert_eq!(Trouble::Silence.failure("s3://b/k", "read s3://b/k").cause, Cause::Machine);
         assert_eq!(Trouble::Cancelled.failure("s3://b/k", "read s3://b/k"), TaskFailure::cancelled());
     }
+
+    #[test]
+    fn missing_credentials_and_what_is_at_the_bottom_are_told() {
+        let at_the_bottom = io::Error::other(io::Error::other(io::Error::other("Connection refused")));
+        let text =
+            |source| Trouble::Store(Error::Generic { store: "S3", source }).text("gs://b/k", "read gs://b/k");
+        let said = text(Box::new(NoWords(at_the_bottom)));
+        assert_eq!(said, "cannot read gs://b/k: Generic S3 error: no words: Connection refused");
+        let said = text("GET http://169.254.169.254/token: 403".into());
+        assert!(said.contains("no credentials in the environment (GOOGLE_SERVICE_ACCOUNT"), "{said}");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no words")]
+    struct NoWords(#[source] io::Error);
 
     #[test]
     fn a_page_of_a_server_is_cut() {
