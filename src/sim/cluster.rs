@@ -59,13 +59,13 @@ pub struct Cluster {
 }
 
 struct Shared {
-    config: Config,
+    config: Rc<Config>,
     network: MemoryNetwork,
     watch: Watch,
     places: BTreeMap<NodeId, Place>,
     random: RefCell<fastrand::Rng>,
     /// A process has ended by itself.
-    ended: Notify,
+    ended: Rc<Notify>,
 }
 
 /// A machine, and what runs on it.
@@ -119,7 +119,8 @@ impl Cluster {
         };
         let places = ids.iter().map(place).collect();
         let random = RefCell::new(random);
-        let shared = Shared { config, network, watch, places, random, ended: Notify::new() };
+        let (config, ended) = (Rc::new(config), Rc::default());
+        let shared = Shared { config, network, watch, places, random, ended };
         let cluster = Cluster { shared: Rc::new(shared) };
         ids.iter().for_each(|id| cluster.start_node(*id));
         cluster
@@ -175,8 +176,14 @@ impl Cluster {
         let host = Host::new();
         let state = Rc::new(RefCell::new(ProcessState::Starting));
         let (stop, stopped) = oneshot::channel();
-        let life = live(self.clone(), node, state.clone(), stopped);
-        drop(host.spawn(life));
+        let life = Life {
+            config: self.shared.config.clone(),
+            watch: self.watch().clone(),
+            machine: place.machine.clone(),
+            state: state.clone(),
+            ended: self.shared.ended.clone(),
+        };
+        drop(host.spawn(life.live(node, stopped)));
         *place.process.borrow_mut() = Some(Process { host, state, stop: Some(stop) });
     }
 
@@ -301,35 +308,41 @@ pub fn address(node: NodeId) -> String {
     format!("{node}:1")
 }
 
-/// One process of a node, from its start to its end.
-async fn live(
-    cluster: Cluster,
-    node: NodeId,
+/// What a process has to do with its cluster. The cluster has the process, so this must not have the cluster: neither
+/// would ever end.
+struct Life {
+    config: Rc<Config>,
+    watch: Watch,
+    machine: Rc<Machine>,
     state: Rc<RefCell<ProcessState>>,
-    stopped: oneshot::Receiver<oneshot::Sender<()>>,
-) {
-    let watch = cluster.watch().clone();
-    let machine = cluster.place(node).machine.clone();
-    let failure = match Node::start_in(&*machine, &cluster.shared.config, node).await {
-        Err(failure) => failure,
-        Ok(mut running) => {
-            let links = cluster.nodes().into_iter();
-            let links = links.filter_map(|peer| Some((peer, running.link_faults(peer)?.clone()))).collect();
-            let handles = Handles { registry: running.registry().clone(), links };
-            *state.borrow_mut() = ProcessState::Up(handles);
-            tokio::select! {
-                biased;
-                Ok(done) = stopped => {
-                    running.stop().await;
-                    let _ = done.send(());
-                    return;
+    ended: Rc<Notify>,
+}
+
+impl Life {
+    /// The process of a node, from its start to its end.
+    async fn live(self, node: NodeId, stopped: oneshot::Receiver<oneshot::Sender<()>>) {
+        let failure = match Node::start_in(&*self.machine, &self.config, node).await {
+            Err(failure) => failure,
+            Ok(mut running) => {
+                let peers = self.config.cluster.nodes.iter().map(|node| node.id);
+                let links =
+                    peers.filter_map(|peer| Some((peer, running.link_faults(peer)?.clone()))).collect();
+                let handles = Handles { registry: running.registry().clone(), links };
+                *self.state.borrow_mut() = ProcessState::Up(handles);
+                tokio::select! {
+                    biased;
+                    Ok(done) = stopped => {
+                        running.stop().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    failure = running.failed() => failure,
                 }
-                failure = running.failed() => failure,
             }
-        }
-    };
-    watch.note(Who::Node(node), Kind::End, || format!("process ends: {failure}"));
-    watch.down(node);
-    *state.borrow_mut() = ProcessState::Ended(failure);
-    cluster.shared.ended.notify_one();
+        };
+        self.watch.note(Who::Node(node), Kind::End, || format!("process ends: {failure}"));
+        self.watch.down(node);
+        *self.state.borrow_mut() = ProcessState::Ended(failure);
+        self.ended.notify_one();
+    }
 }
