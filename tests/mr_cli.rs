@@ -375,9 +375,14 @@ fn what_is_wrong_is_said_in_a_sentence() {
         (&["run", "cw", "--input", "in.txt", "--output", "out"][..], 2, "there is no job \"cw\""),
         (&["run", "grep", "(", "--input", "in.txt", "--output", "out"], 2, "unclosed group"),
         (
+            &["run", "wc", "--input", "in.txt", "--output", "out", "--reducers", "10001"],
+            2,
+            "10001 reducers are not possible",
+        ),
+        (
             &["run", "wc", "--input", "in.txt", "--output", "out", "--reducers", "0"],
             2,
-            "0 reducers are not possible",
+            "without reducers has no use for a combiner",
         ),
         (
             &["run", "wc", "--input", "in.txt", "--output", "out", "--max-record", "1"],
