@@ -51,6 +51,12 @@ impl JobArgs {
         let inputs = self.input.iter().map(|input| absolute(Path::new(input))).collect::<Result<_, _>>()?;
         let output = absolute(&self.output)?;
         let mut job = match (&self.application, &self.mapper) {
+            (Some(application), _) if self.keys.are_given() => {
+                return Err(Failure::usage(format!(
+                    "{application} knows its own keys; separators, fields, orders and variables are for jobs made of \
+                     commands"
+                )));
+            }
             (Some(application), _) => {
                 builtin::job(application, &self.args, inputs, &output).map_err(Failure::usage)?
             }

@@ -25,6 +25,15 @@ pub(super) struct KeyArgs {
 }
 
 impl KeyArgs {
+    /// Whether any of them was given another value than it has by itself.
+    pub(super) fn are_given(&self) -> bool {
+        let KeyArgs { separator, key_fields, partition_fields, total_order, env } = self;
+        *total_order
+            || partition_fields.is_some()
+            || !env.is_empty()
+            || (*separator, *key_fields) != (b'\t', 1)
+    }
+
     /// A job made of commands. Without a reducer, pairs are written as they are.
     pub(super) fn job(
         &self,
