@@ -391,6 +391,11 @@ fn what_is_wrong_is_said_in_a_sentence() {
         ),
         (&["run", "wc", "--input", "in.txt", "--output", "out", "--memory", "much"], 2, "is not a size"),
         (&["submit", "wc", "--input", "in.txt", "--output", "out", "--total-order"], 2, "knows its own keys"),
+        (
+            &["submit", "wc", "--input", "in.txt", "--output", "out", "--reducer", "cat"],
+            2,
+            "knows its own keys",
+        ),
         (&["run", "wc", "--input", "gone.txt", "--output", "out"], 1, "there is no input gone.txt"),
         (&["run", "wc", "--input", "in.txt", "--output", "there"], 1, "the output there exists"),
         (&["run", "wc", "--input", "in.txt", "--output", "in.txt/x"], 1, "cannot make in.txt"),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate::logic::mapreduce::counters::{MAP_INPUT_RECORDS, SKIPPED_RECORDS, TASK};
 use quorate::logic::mapreduce::job::{Function, Job};
+use quorate::logic::mapreduce::partition::Partitioning;
 use quorate::mapreduce::function::{Emit, FunctionResult, Functions, Mapper, Record, Reducer, Values};
 use quorate::mapreduce::local::{JobFailure, JobReport, LocalOptions, run};
 
@@ -70,6 +71,7 @@ impl Ground {
     fn run(&self, job: Job) -> Result<JobReport, JobFailure> {
         let mut functions = Functions::builtin();
         functions.mapper("touchy", |_: &[String]| Ok(Touchy));
+        functions.mapper("grudging", |_: &[String]| Ok(Grudging));
         functions.reducer("touchy", |_: &[String]| Ok(Touchy));
         let options = LocalOptions { functions: Arc::new(functions), ..LocalOptions::default() };
         run(job, &options, &AtomicBool::new(false), |_| ())
@@ -149,6 +151,46 @@ fn keys_at_which_a_reducer_fails_are_passed_over_with_all_their_values() {
     assert_eq!(ground.output(), ["a\t2", "worse\t1", "z\t1"]);
     assert_eq!(report.skipped, ["reduce-0, key number 1", "reduce-0, key number 2"]);
     assert_eq!(report.counters.get(TASK, SKIPPED_RECORDS), 2);
+}
+
+/// A mapper that panics behind its last line.
+struct Grudging;
+
+impl Mapper for Grudging {
+    fn map(&mut self, _: &Record<'_>, _: &mut dyn Emit) -> FunctionResult {
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut dyn Emit) -> FunctionResult {
+        panic!("does not want to end")
+    }
+}
+
+#[test]
+fn what_goes_wrong_behind_the_last_line_is_not_its_fault() {
+    let ground = Ground::new("a\nb\n");
+    let said = why(ground
+        .run(ground.job(Function::builtin("grudging", Vec::new()), pairs(), 1))
+        .expect_err("no end"));
+    assert!(said.contains("does not want to end") && said.contains("bytes 0 to 4"), "{said}");
+}
+
+/// A job in ranges looks at some of its input before it begins.
+#[test]
+fn a_bad_line_in_the_sample_does_not_matter_either() {
+    let ground = Ground::new("c\npanic\na\nb\n");
+    let mut job = ground.job(touchy(), pairs(), 1);
+    job.partitioning = Partitioning::Range;
+    job.reducers = Some(2);
+    let report = ground.run(job.clone()).expect("it goes well");
+    assert_eq!(ground.places(&report), ["in.txt, the line at byte 2"]);
+    fs::remove_dir_all(ground.path("out")).expect("removed");
+
+    job.limits.skip_bad_records = 0;
+    let JobFailure::Refused(said) = ground.run(job).expect_err("a bad line") else {
+        panic!("it was planned")
+    };
+    assert!(said.contains("cannot stand this line"), "{said}");
 }
 
 /// Far more than one batch, with bad lines at its beginning, in the middle and at its end.

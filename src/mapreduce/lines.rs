@@ -87,9 +87,6 @@ impl Lines {
         synced.map_err(|error| cannot_write(&self.path, &error))?;
         self.counters.count(counters::OUTPUT_RECORDS, self.lines);
         self.counters.count(counters::OUTPUT_BYTES, self.bytes);
-        if !self.skipped.is_empty() {
-            self.counters.count(counters::SKIPPED_RECORDS, self.skipped.len() as u64);
-        }
         self.finished = true;
         let (counters, skipped) = (std::mem::take(&mut self.counters), std::mem::take(&mut self.skipped));
         let name = std::mem::take(&mut self.name);

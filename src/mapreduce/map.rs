@@ -10,7 +10,7 @@ use super::lines::Lines;
 use super::records::Records;
 use super::stream::{Command, Search};
 use super::task::{Control, Env, MapOutput, MapTask, Part};
-use crate::logic::mapreduce::counters;
+use crate::logic::mapreduce::counters::{self, Counters};
 use crate::logic::mapreduce::failure::TaskFailure;
 use crate::logic::mapreduce::job::Function;
 
@@ -30,11 +30,7 @@ pub fn run_map(task: &MapTask, env: &Env, control: &Control) -> Result<MapOutput
     let read = run_mapper(task, &env.functions, control, &mut collector, None)?;
     let mut output = collector.finish()?;
     control.set_done(task.split.length);
-    output.counters.count(counters::MAP_INPUT_RECORDS, read.records);
-    output.counters.count(counters::MAP_INPUT_BYTES, read.bytes);
-    if !read.skipped.is_empty() {
-        output.counters.count(counters::SKIPPED_RECORDS, read.skipped.len() as u64);
-    }
+    read.count(&mut output.counters);
     output.skipped = read.skipped;
     Ok(output)
 }
@@ -56,8 +52,7 @@ pub fn run_map_only(
     let mut out = Lines::create(&task.setup, task.attempt, attempts)?;
     let read = run_mapper(task, &env.functions, control, &mut out, None)?;
     control.set_done(task.split.length);
-    out.counters.count(counters::MAP_INPUT_RECORDS, read.records);
-    out.counters.count(counters::MAP_INPUT_BYTES, read.bytes);
+    read.count(&mut out.counters);
     out.skipped = read.skipped;
     out.finish(control)
 }
@@ -74,6 +69,14 @@ pub(super) struct Read {
     bytes: u64,
     /// Places of records that it was not given.
     skipped: Vec<u64>,
+}
+
+impl Read {
+    fn count(&self, counters: &mut Counters) {
+        counters.count(counters::MAP_INPUT_RECORDS, self.records);
+        counters.count(counters::MAP_INPUT_BYTES, self.bytes);
+        counters.count_skipped(&self.skipped);
+    }
 }
 
 /// Runs the mapper of a task over its split, or over its first lines.
@@ -155,7 +158,9 @@ fn drive(
             mapper.map(&record, out).map_err(|error| failed(task, at, &error))?;
             out.check()?;
         }
-        mapper.finish(out).map_err(|error| failed(task, None, &error))
+        // The last line is not to blame for what happens behind it.
+        at = None;
+        mapper.finish(out).map_err(|error| failed(task, at, &error))
     }));
     match result {
         Ok(result) => result?,

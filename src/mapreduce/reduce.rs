@@ -43,6 +43,7 @@ pub fn run_reduce(
             Function::Builtin { name, args } => {
                 let reducer = env.functions.make_reducer(name, args).map_err(TaskFailure::hopeless)?;
                 out.skipped = drive(reducer, task, &mut input, &mut out)?;
+                out.counters.count_skipped(&out.skipped);
             }
             Function::Command { line } => {
                 let command = Command::new("reducer", line, setup, task.attempt, None);

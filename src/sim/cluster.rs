@@ -346,3 +346,21 @@ impl Life {
         self.ended.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::simulate;
+
+    /// Thousands of runs are played in one process.
+    #[test]
+    fn nothing_is_left_of_a_cluster_when_it_is_dropped_with_its_nodes_up() {
+        let (shared, machine) = simulate(async || {
+            let cluster = Cluster::start(ClusterOptions::new(1, 3));
+            cluster.wait_for_leader(Duration::from_secs(5)).await.expect("a leader");
+            let machine = &cluster.place(NodeId(1)).machine;
+            (Rc::downgrade(&cluster.shared), Rc::downgrade(machine))
+        });
+        assert!(shared.upgrade().is_none() && machine.upgrade().is_none());
+    }
+}

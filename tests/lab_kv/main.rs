@@ -79,8 +79,9 @@ impl Scenario {
     }
 }
 
-/// One test for each scenario: `name: servers, network, snapshots => body`, where `network` is reliable, quick (reliable, and
-/// nothing takes long on any seed) or unreliable, and `snapshots` is none or the course's `maxraftstate`.
+/// One test for each scenario: `name: servers, network, snapshots => body`, where `network` is reliable, quick
+/// (reliable, and nothing takes long on any seed) or unreliable, and `snapshots` is none or the course's
+/// `maxraftstate`.
 macro_rules! scenarios {
     ($($name:ident: $servers:literal, $network:ident, $snapshots:expr => $body:path $([$($argument:expr),*])?;)*) => {
         $(#[test]

@@ -13,7 +13,7 @@ use crate::node::exit::Failure;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Job")]
 pub(super) struct JobArgs {
-    /// The job: wc, indexer, grep PATTERN or sort; or leave it out and give --mapper and --reducer
+    /// The job: wc, indexer, grep PATTERN or sort; or leave it out and give --mapper
     #[arg(value_name = "JOB", required_unless_present = "mapper", conflicts_with = "mapper")]
     application: Option<String>,
     /// What the job is told, such as the pattern of grep
@@ -31,10 +31,10 @@ pub(super) struct JobArgs {
     mapper: Option<String>,
     /// A shell command: reads lines of key TAB value in the order of the keys, writes the output [default: writes the
     /// pairs as they are]
-    #[arg(long, value_name = "COMMAND", requires = "mapper")]
+    #[arg(long, value_name = "COMMAND")]
     reducer: Option<String>,
     /// A shell command like a reducer, run over the output of each map task
-    #[arg(long, value_name = "COMMAND", requires = "mapper")]
+    #[arg(long, value_name = "COMMAND")]
     combiner: Option<String>,
     /// What to call the job
     #[arg(long, value_name = "NAME")]
@@ -51,10 +51,10 @@ impl JobArgs {
         let inputs = self.input.iter().map(|input| absolute(Path::new(input))).collect::<Result<_, _>>()?;
         let output = absolute(&self.output)?;
         let mut job = match (&self.application, &self.mapper) {
-            (Some(application), _) if self.keys.are_given() => {
+            (Some(application), _) if self.is_about_commands() => {
                 return Err(Failure::usage(format!(
-                    "{application} knows its own keys; separators, fields, orders and variables are for jobs made of \
-                     commands"
+                    "{application} knows its own keys and reducer; commands, separators, fields, orders and variables \
+                     are for jobs with a --mapper"
                 )));
             }
             (Some(application), _) => {
@@ -64,13 +64,19 @@ impl JobArgs {
                 let (combiner, reducer) = (self.combiner.as_deref(), self.reducer.as_deref());
                 self.keys.job("stream", (inputs, output), mapper, combiner, reducer)
             }
-            (None, None) => return Err(Failure::usage("name a job, or give --mapper and --reducer")),
+            (None, None) => return Err(Failure::usage("name a job, or give --mapper")),
         };
         if let Some(name) = &self.name {
             job.name.clone_from(name);
         }
         self.work.apply(&mut job)?;
         Ok(job)
+    }
+
+    /// Whether something was said that only commands have. clap cannot require a mapper for it: a requirement that an
+    /// application excludes is waived.
+    fn is_about_commands(&self) -> bool {
+        self.keys.are_given() || self.reducer.is_some() || self.combiner.is_some()
     }
 }
 

@@ -8,19 +8,19 @@ use crate::logic::mapreduce::partition::Partitioning;
 #[command(next_help_heading = "Keys")]
 pub(super) struct KeyArgs {
     /// What stands between fields, one byte
-    #[arg(long, requires = "mapper", value_name = "C", default_value = "\t", value_parser = parse_separator)]
+    #[arg(long, value_name = "C", default_value = "\t", value_parser = parse_separator)]
     separator: u8,
     /// So many of the first fields are the key
-    #[arg(long, requires = "mapper", value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     key_fields: u32,
     /// Keys that agree in so many of the first fields go to the same reducer
-    #[arg(long, requires = "mapper", value_name = "N")]
+    #[arg(long, value_name = "N")]
     partition_fields: Option<u32>,
     /// Partition by ranges, so that the outputs one after the other are sorted by key
-    #[arg(long, requires = "mapper", conflicts_with = "partition_fields")]
+    #[arg(long, conflicts_with = "partition_fields")]
     total_order: bool,
     /// Set a variable in the environment of the commands. May be repeated
-    #[arg(long, requires = "mapper", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
     env: Vec<(String, String)>,
 }
 

@@ -57,6 +57,13 @@ impl Counters {
         self.add(TASK, name, amount);
     }
 
+    /// Counts the records that were passed over, if there are any.
+    pub fn count_skipped(&mut self, places: &[u64]) {
+        if !places.is_empty() {
+            self.count(SKIPPED_RECORDS, places.len() as u64);
+        }
+    }
+
     /// Adds all counters of another.
     pub fn merge(&mut self, other: &Self) {
         for (group, name, amount) in other.iter() {
