@@ -120,8 +120,7 @@ impl RaftPeer {
         log_bytes: u64,
     ) -> Self {
         let told = spec.clock.now();
-        let (after, at_most) = (spec.snapshot_after_bytes, spec.snapshot_at_most_bytes);
-        let schedule = Schedule::new(spec.node, after, at_most, log_bytes);
+        let schedule = Schedule::new(spec.snapshot_after_bytes, spec.snapshot_at_most_bytes, log_bytes);
         RaftPeer {
             spec,
             life,

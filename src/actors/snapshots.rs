@@ -7,7 +7,6 @@ use actix::Message;
 
 use super::background::Background;
 use super::supervision::Port;
-use crate::logic::ids::NodeId;
 use crate::logic::raft::{ChunkWanted, Input, StoreChunk};
 use crate::storage::{Incoming, SnapshotMark, SnapshotReader, SnapshotStore, StorageError};
 
@@ -164,8 +163,6 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// When a group's next snapshot of its own state is due.
 pub(crate) struct Schedule {
-    /// How many quarters more log than others this node lets come together.
-    quarters: u64,
     after: u64,
     at_most: u64,
     /// Bytes in the log since the newest snapshot.
@@ -182,13 +179,9 @@ impl Schedule {
     /// Due when the log has grown by `after` bytes since the last one, and by as many as the state has, so that
     /// snapshots at most double what is written; but in any case at `at_most`, because the log is kept in memory.
     /// `log`: bytes since the snapshot that there is.
-    ///
-    /// The members of a group see the same log grow, and would all be busy with their snapshots at the same time. So
-    /// each `node` has a measure of its own, up to three quarters more: a write waits for a majority only, and seldom
-    /// notices the snapshot of a single follower.
-    pub(crate) fn new(node: NodeId, after: u64, at_most: u64, log: u64) -> Self {
-        let (quarters, not_before) = (node.0 % 4, Duration::ZERO);
-        Schedule { quarters, after, at_most, log, begun_at: 0, under_way: false, state: 0, not_before }
+    pub(crate) fn new(after: u64, at_most: u64, log: u64) -> Self {
+        let not_before = Duration::ZERO;
+        Schedule { after, at_most, log, begun_at: 0, under_way: false, state: 0, not_before }
     }
 
     /// The log has grown.
@@ -199,8 +192,7 @@ impl Schedule {
     /// `pinned`: bytes of the node's log, when old segments of it are kept for this group alone. As much of that as
     /// there is state is worth a snapshot, too.
     pub(crate) fn is_due(&self, now: Duration, pinned: Option<u64>) -> bool {
-        let least = self.after.max(self.state);
-        let enough = least.saturating_add(least / 4 * self.quarters).min(self.at_most);
+        let enough = self.after.max(self.state).min(self.at_most);
         let in_the_way = pinned.is_some_and(|bytes| bytes >= self.state);
         !self.under_way && self.log > 0 && now >= self.not_before && (self.log >= enough || in_the_way)
     }
@@ -237,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::actors::supervision::Slot;
-    use crate::logic::ids::{GroupId, LogPosition};
+    use crate::logic::ids::{GroupId, LogPosition, NodeId};
     use crate::logic::raft::entry::SnapshotMeta;
     use crate::logic::raft::membership::Membership;
     use crate::storage::SimDisk;
@@ -304,7 +296,7 @@ mod tests {
 
     #[test]
     fn as_much_log_as_state_but_not_more_than_memory_takes() {
-        let mut schedule = Schedule::new(NodeId(4), 10, 1000, 0);
+        let mut schedule = Schedule::new(10, 1000, 0);
         schedule.grown(9);
         assert!(!schedule.is_due(NOW, None));
         schedule.grown(1);
@@ -325,20 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn the_members_of_a_group_take_turns() {
-        let due_at = |node| {
-            let mut schedule = Schedule::new(NodeId(node), 100, 160, 0);
-            (1..).find(|_| {
-                schedule.grown(1);
-                schedule.is_due(NOW, None)
-            })
-        };
-        assert_eq!([4, 1, 2, 3, 5].map(due_at), [100, 125, 150, 160, 125].map(Some));
-    }
-
-    #[test]
     fn a_failure_is_followed_by_another_attempt_though_the_log_grows_no_more() {
-        let mut schedule = Schedule::new(NodeId(4), 10, 1000, 10);
+        let mut schedule = Schedule::new(10, 1000, 10);
         assert!(schedule.is_due(NOW, None));
         schedule.begin();
         schedule.failed(NOW);
@@ -348,7 +328,7 @@ mod tests {
 
     #[test]
     fn old_segments_that_outgrow_the_state_are_worth_a_snapshot() {
-        let mut schedule = Schedule::new(NodeId(4), 10, 1000, 10);
+        let mut schedule = Schedule::new(10, 1000, 10);
         schedule.begin();
         schedule.taken(500);
         assert!(!schedule.is_due(NOW, Some(600)), "nothing was written since the last one");

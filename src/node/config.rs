@@ -120,7 +120,7 @@ pub struct StorageConfig {
     /// Size of a segment of the write-ahead log, in bytes.
     pub segment_bytes: u64,
     /// Take a snapshot of a group after so many bytes of its log, or after as many as its state has, whichever is
-    /// more; on three of four nodes one to three quarters later, so that a group's members take turns.
+    /// more.
     pub snapshot_after_log_bytes: u64,
     /// Entries kept in the log behind a snapshot, for followers that lag a little.
     pub keep_log_entries: u64,
