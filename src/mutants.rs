@@ -35,6 +35,7 @@ mutants! {
     OneMajorityOfTwo: "a joint configuration decides with the majority of the new voters alone";
     LearnersCount: "learners count as voters";
     NeverStepsDown: "a leader without contact to a quorum goes on";
+    LeadsWithStuckDisk: "a leader whose disk is stuck stays in office";
     // Replication.
     CountsOldTerms: "entries of earlier terms are committed by counting replicas (paper, figure 8)";
     CountsItselfBeforeSync: "a leader counts its own entries before they are durable";
@@ -51,6 +52,8 @@ mutants! {
     SnapshotOfPresentTerm: "a snapshot bears the present term instead of that of its last entry";
     SnapshotKeepsTail: "a snapshot leaves a longer log in place without a look at its term";
     SnapshotAcknowledgedBeforeSync: "a snapshot is acknowledged before it is installed durably";
+    CutIsNotRetried: "a log that was not durable up to the snapshot stays until the next one";
+    NewerSnapshotOfTheDead: "a follower waits for the snapshot of a leader that has lost it";
     // Reads and leases.
     ReadsWithoutConfirmation: "a leader answers reads without asking whether it still leads";
     ReadsJoinOldRound: "a read is confirmed by a round that began before it came";

@@ -196,7 +196,7 @@ async fn group_status(ports: &GroupPorts) -> GroupStatus {
     let peer = ports.peer.ask(ObservePeer, PATIENCE).await;
     let applier = ports.applier.ask(ObserveApplier, PATIENCE).await;
     let mut status = peer.map_or_else(|_| restarting(ports.group), |peer| peer.status);
-    if let Ok(applier) = applier {
+    if let Ok(Some(applier)) = applier {
         status.applied = applier.applied;
         status.keys = applier.stats.keys;
         status.bytes = applier.stats.bytes;

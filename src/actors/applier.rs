@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
 pub use restore::{RestoreError, Restored};
 
@@ -26,6 +27,10 @@ use crate::storage::{SnapshotStore, StorageError};
 /// Entries applied before other actors of the thread get their turn: a restart may bring hundreds of thousands.
 const APPLY_SLICE: usize = 1024;
 
+/// What those may cost together, as [`Machine::effort`] counts it, but one always passes: an append to a long value
+/// takes milliseconds, and a client may have a thousand of them under way.
+const APPLY_EFFORT: u64 = 1 << 20;
+
 /// Bytes of answers handed over before other actors get their turn: a thousand questions for everything must neither
 /// be in memory at once nor keep the thread, and connections must come to send before more is put into their queues.
 const ANSWER_SLICE: usize = 1 << 20;
@@ -45,6 +50,8 @@ pub struct ApplierSpec {
     pub store: SnapshotStore,
     /// The thread that writes snapshots.
     pub writer: Background,
+    /// The thread that reads snapshots: it is not held up by the rate at which they are written.
+    pub reader: Background,
     /// Bytes of a snapshot's chunk.
     pub chunk_bytes: usize,
     /// Who watches.
@@ -65,12 +72,21 @@ pub struct Applier {
     applying: bool,
     /// Snapshots of the leader's that are being read; entries go on behind the last of them.
     installing: usize,
+    /// Who asked for the status since the one under way was begun.
+    observers: Vec<oneshot::Sender<ApplierStatus>>,
+    /// Whether there is one under way.
+    observing: bool,
 }
 
 /// To itself: the store that a snapshot of the leader's was read into.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Installed(Result<Restored, RestoreError>);
+
+/// To itself: a status was given.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Observed;
 
 impl Applier {
     /// An applier over a restored state.
@@ -85,6 +101,8 @@ impl Applier {
             answering: false,
             applying: false,
             installing: 0,
+            observers: Vec::new(),
+            observing: false,
         }
     }
 
@@ -95,16 +113,19 @@ impl Applier {
             return;
         }
         let (mut outcomes, mut granted) = (Vec::new(), Vec::new());
-        for _ in 0..APPLY_SLICE {
-            let Some(entry) = self.queue.pop_front() else {
-                break;
-            };
+        let (mut entries, mut effort) = (0, 0);
+        while entries < APPLY_SLICE
+            && effort < APPLY_EFFORT
+            && let Some(entry) = self.queue.pop_front()
+        {
+            entries += 1;
             let position = entry.position();
             if position.index <= self.state.last.index {
                 // A snapshot that was installed meanwhile covers it.
                 continue;
             }
             let outcome = self.apply(entry);
+            effort += self.state.machine.effort();
             granted.extend_from_slice(self.state.machine.granted());
             if position.index <= self.report_upto {
                 outcomes.push((position, outcome));
@@ -240,22 +261,49 @@ impl Applier {
         self.installing += 1;
         let (group, store) = (self.spec.group, self.spec.store.clone());
         let me = ctx.address();
-        self.spec.writer.run(move || {
+        self.spec.reader.run(move || {
             me.do_send(Installed(Restored::read(group, &store, Some(&snapshot), Membership::default())));
+        });
+    }
+
+    /// Answers all who ask for the status by now, on another thread: the hash goes over all sessions and leases, and
+    /// there may be a million of them. Whoever asks meanwhile is answered next, together.
+    fn observe(&mut self, ctx: &mut Context<Self>) {
+        if self.observing || self.observers.is_empty() {
+            return;
+        }
+        self.observing = true;
+        let (observers, me) = (std::mem::take(&mut self.observers), ctx.address());
+        let (applied, stats, time_ms) =
+            (self.state.last.index, self.state.machine.stats(), self.state.machine.time_ms());
+        let frozen = self.state.machine.freeze();
+        self.spec.reader.run(move || {
+            if let Ok(hash) = catch_unwind(AssertUnwindSafe(move || frozen.hash().to_string())) {
+                let status = ApplierStatus { applied, stats, time_ms, hash };
+                for observer in observers {
+                    let _ = observer.send(status.clone());
+                }
+            }
+            me.do_send(Observed);
         });
     }
 }
 
-/// What an answer takes in memory, roughly, and what a connection has to send.
+/// What an answer takes in memory, roughly, what a connection has to send, and what it took to find.
 fn weight(outcome: &Outcome) -> usize {
+    const ANY: usize = 128;
     const PAIR: usize = 128;
-    match outcome {
+    /// Counting those who wait for a lock means looking at each.
+    const WAITING: usize = 32;
+    let more = match outcome {
         Ok(Reply::Value { value, .. }) => value.len(),
         Ok(Reply::Pairs { pairs, .. }) => {
             pairs.iter().map(|pair| PAIR + pair.key.len() + pair.value.len()).sum()
         }
+        Ok(Reply::Lock { waiting, .. }) => usize::try_from(*waiting).unwrap_or(usize::MAX) * WAITING,
         _ => 0,
-    }
+    };
+    ANY + more
 }
 
 impl Drop for Applier {
@@ -345,16 +393,22 @@ impl Handler<Installed> for Applier {
 }
 
 impl Handler<ObserveApplier> for Applier {
-    type Result = ApplierStatus;
+    type Result = ResponseFuture<Option<ApplierStatus>>;
 
-    fn handle(&mut self, _: ObserveApplier, _: &mut Self::Context) -> ApplierStatus {
-        let machine = &self.state.machine;
-        ApplierStatus {
-            applied: self.state.last.index,
-            stats: machine.stats(),
-            time_ms: machine.time_ms(),
-            hash: machine.hash().to_string(),
-        }
+    fn handle(&mut self, _: ObserveApplier, ctx: &mut Self::Context) -> Self::Result {
+        let (observer, status) = oneshot::channel();
+        self.observers.push(observer);
+        self.observe(ctx);
+        Box::pin(async { status.await.ok() })
+    }
+}
+
+impl Handler<Observed> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, _: Observed, ctx: &mut Self::Context) {
+        self.observing = false;
+        self.observe(ctx);
     }
 }
 
@@ -425,7 +479,8 @@ mod tests {
             answers: others.clone().recipient().into(),
             taken: others.clone().recipient().into(),
             store: store.clone(),
-            writer: Background::start("test").expect("a thread"),
+            writer: Background::start("writer").expect("a thread"),
+            reader: Background::start("reader").expect("a thread"),
             chunk_bytes: 1000,
             tap: TapPoint::default(),
         };

@@ -499,8 +499,10 @@ mod tests {
                 let accepted = vec![(proposal, LogPosition { index, term })];
                 server.take_verdicts(Verdicts { accepted, ..Default::default() });
             }
-            server.overtake(LogPosition { index: 50, term: 3 });
+            server.overtake(LogPosition { index: 50, term: 2 });
             assert_eq!(server.pending.len(), 2, "an entry of this term may stand behind");
+            server.overtake(LogPosition { index: 50, term: 3 });
+            assert_eq!(server.pending.len(), 1, "an entry of its own term may stand behind the other");
             server.overtake(LogPosition { index: 51, term: 4 });
             assert!(server.pending.is_empty());
         });

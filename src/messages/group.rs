@@ -192,13 +192,13 @@ pub struct PeerStatus {
     pub membership: Membership,
 }
 
-/// Outer edge to applier.
+/// Outer edge to applier. `None`: it ended before it could answer.
 #[derive(Message)]
-#[rtype(result = "ApplierStatus")]
+#[rtype(result = "Option<ApplierStatus>")]
 pub struct ObserveApplier;
 
 /// What an applier knows of itself.
-#[derive(Clone, Debug, actix::MessageResponse)]
+#[derive(Clone, Debug)]
 pub struct ApplierStatus {
     /// Highest index applied.
     pub applied: Index,

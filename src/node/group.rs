@@ -156,6 +156,7 @@ fn applier_child(
         taken: roles.peer.port(),
         store: shared.snapshots.clone(),
         writer: shared.snapshot_writer.clone(),
+        reader: shared.snapshot_reader.clone(),
         chunk_bytes: shared.snapshot_chunk_bytes,
         tap: shared.tap.clone(),
     };

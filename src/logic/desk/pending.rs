@@ -1,6 +1,7 @@
 //! The bounded table of commands under way.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::logic::ids::{Index, LogPosition, Term};
 
@@ -27,8 +28,8 @@ pub struct Pending<C> {
     next: u64,
     proposed: BTreeMap<u64, Waiting<C>>,
     placed: BTreeMap<Index, Waiting<C>>,
-    /// The latest term in which something was placed.
-    latest_term: Term,
+    /// No term in `placed` is lower.
+    earliest_term: Term,
 }
 
 impl<C> Pending<C> {
@@ -41,7 +42,7 @@ impl<C> Pending<C> {
             next: 0,
             proposed: BTreeMap::new(),
             placed: BTreeMap::new(),
-            latest_term: 0,
+            earliest_term: Term::MAX,
         }
     }
 
@@ -77,7 +78,7 @@ impl<C> Pending<C> {
     /// knows its fate.
     pub fn place(&mut self, proposal: u64, position: LogPosition) -> Option<C> {
         let waiting = self.proposed.remove(&proposal)?;
-        self.latest_term = self.latest_term.max(position.term);
+        self.earliest_term = self.earliest_term.min(position.term);
         let before = self.placed.insert(position.index, Waiting { term: position.term, ..waiting })?;
         Some(self.release(before))
     }
@@ -111,16 +112,21 @@ impl<C> Pending<C> {
         skipped.into_values().map(|waiting| self.release(waiting)).collect()
     }
 
-    /// Hands back everybody behind `committed`, if that is of a later term than all that were placed. Terms never fall
-    /// along a log (paper, section 5.3), so behind it no log can hold an entry of those terms: their commands were not
-    /// executed and never will be, and nobody need wait until this log has grown as far.
+    /// Hands back everybody behind `committed` who was placed in an earlier term than it has. Terms never fall along a
+    /// log (paper, section 5.3), so behind it no log can hold an entry of those terms: their commands were not executed
+    /// and never will be, and nobody need wait until this log has grown as far.
     pub fn overtake(&mut self, committed: LogPosition) -> Vec<C> {
-        if committed.term <= self.latest_term || self.placed.is_empty() {
+        if committed.term <= self.earliest_term {
             return Vec::new();
         }
-        let Some(behind) = committed.index.checked_add(1) else { return Vec::new() };
-        let overtaken = self.placed.split_off(&behind);
-        overtaken.into_values().map(|waiting| self.release(waiting)).collect()
+        let behind = (Bound::Excluded(committed.index), Bound::Unbounded);
+        let overtaken: Vec<Waiting<C>> = self
+            .placed
+            .extract_if(behind, |_, waiting| waiting.term < committed.term)
+            .map(|(_, waiting)| waiting)
+            .collect();
+        self.earliest_term = self.placed.values().map(|waiting| waiting.term).min().unwrap_or(Term::MAX);
+        overtaken.into_iter().map(|waiting| self.release(waiting)).collect()
     }
 
     /// Hands back everybody who is not to wait for the outcome now that leadership is lost.
@@ -209,9 +215,23 @@ mod tests {
             let id = pending.admit(name, 1).expect("there is room");
             pending.place(id, position);
         }
-        assert!(pending.overtake(at(60, 3)).is_empty(), "an entry of this term may stand behind");
-        assert_eq!(pending.overtake(at(60, 4)), ["a", "b"]);
+        assert!(pending.overtake(at(60, 2)).is_empty(), "an entry of this term may stand behind");
+        assert_eq!(pending.overtake(at(60, 3)), ["a"]);
+        assert!(pending.overtake(at(61, 3)).is_empty());
+        assert_eq!(pending.overtake(at(62, 4)), ["b"]);
         assert_eq!(pending.len(), 1, "what comes before is settled when it is applied");
+    }
+
+    /// A leader that comes back in a later term proposes before its first entry of that term is applied.
+    #[test]
+    fn a_later_proposal_does_not_keep_an_earlier_one_waiting() {
+        let mut pending = table();
+        for (name, position) in [("lost", at(100, 2)), ("new", at(61, 4))] {
+            let id = pending.admit(name, 1).expect("there is room");
+            pending.place(id, position);
+        }
+        assert_eq!(pending.overtake(at(60, 4)), ["lost"]);
+        assert_eq!(pending.apply(at(61, 4)), Some(Fate::Applied("new")));
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub mod caps {
     pub const BATCH_CHANGES: u64 = 16_384;
     /// Most bytes of keys and values in a batch.
     pub const BATCH_BYTES: u64 = 16 << 20;
+    /// Most bytes that a batch may write, counted as [`Machine::effort`](crate::logic::kv::Machine::effort) does. Each
+    /// append writes the whole value anew, so a batch of a few bytes could otherwise keep every replica for seconds and
+    /// take gigabytes, since what it replaces is kept until it has succeeded.
+    pub const BATCH_EFFORT: u64 = 32 << 20;
     /// Most sessions.
     pub const SESSIONS: u64 = 1 << 20;
     /// Most commands of a session that may be under way; larger windows are cut to this.

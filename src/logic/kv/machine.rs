@@ -11,7 +11,7 @@ use super::key::Key;
 use super::lease::Leases;
 use super::limits::{at_most, at_position, batch_bytes, caps};
 use super::lock::Locks;
-use super::row::{Life, Row};
+use super::row::{Life, RECORD_OVERHEAD, Row};
 use super::rows::Rows;
 use super::session::{Session, Sessions, Standing};
 use super::snapshot::Frozen;
@@ -34,6 +34,8 @@ pub struct Machine {
     pub(super) scratch: Vec<u8>,
     /// Says something of the last entry alone; see [`granted`](Self::granted).
     pub(super) granted: Vec<LeaseId>,
+    /// Of the last entry alone; see [`effort`](Self::effort).
+    effort: u64,
 }
 
 /// Figures about a machine, for admission, status and metrics.
@@ -70,6 +72,7 @@ impl Machine {
             sessions: Sessions::default(),
             scratch: Vec::new(),
             granted: Vec::new(),
+            effort: 0,
         }
     }
 
@@ -110,6 +113,7 @@ impl Machine {
         assert_eq!(index, self.applied + 1, "entries are applied one by one, in order");
         self.applied = index;
         self.granted.clear();
+        self.effort = 0;
     }
 
     /// The group whose store this is.
@@ -137,6 +141,12 @@ impl Machine {
             time_ms: self.time_ms,
             applied: self.applied,
         }
+    }
+
+    /// What the last entry cost to apply: the bytes of the values it wrote, and a fixed amount for each change. An append
+    /// writes the value as a whole.
+    pub fn effort(&self) -> u64 {
+        self.effort
     }
 
     /// The log time at which the next key, lease or session falls due; `None` when nothing ever does. When it is not
@@ -293,10 +303,9 @@ impl Machine {
                     results.push(changed);
                     undo.extend(replaced);
                 }
-                Err(error) if mutant!(BatchByHalves) => return Err(at_position(position, error)),
                 Err(error) => {
-                    for (key, row) in undo.into_iter().rev() {
-                        self.rows.replace(key, row);
+                    if !mutant!(BatchByHalves) {
+                        self.undo(undo);
                     }
                     return Err(at_position(position, error));
                 }
@@ -305,9 +314,16 @@ impl Machine {
         Ok(Reply::Batch(results))
     }
 
+    fn undo(&mut self, replaced: Vec<Undo>) {
+        for (key, row) in replaced.into_iter().rev() {
+            self.rows.replace(key, row);
+        }
+    }
+
     fn change(&mut self, change: &Change) -> Result<(Changed, Option<Undo>), KvError> {
         let key = change.key();
         at_most("max_key_bytes", "the key's bytes", caps::KEY_BYTES, key.len() as u64)?;
+        self.effort += RECORD_OVERHEAD;
         let current = self.live(key);
         let version = current.map_or(0, Row::version);
         match change {
@@ -354,6 +370,8 @@ impl Machine {
     ) -> Result<(Changed, Option<Undo>), KvError> {
         let asked = (value[0].len() + value[1].len()) as u64;
         at_most("max_value_bytes", "the value's bytes", caps::VALUE_BYTES, asked)?;
+        self.effort += asked;
+        at_most("max_batch_effort", "the bytes that the batch writes", caps::BATCH_EFFORT, self.effort)?;
         let row = Row::new(&mut self.scratch, key, version, life, value);
         if self.scratch.capacity() > SCRATCH_KEPT {
             self.scratch = Vec::new();

@@ -22,6 +22,9 @@ pub struct Config {
     /// How long a confirmed round lets a leader answer lease reads without asking again, counted from when the round
     /// was sent. `None`: lease reads are answered like other reads. All replicas must agree on `Some` or `None`.
     pub lease: Option<Duration>,
+    /// A leader whose disk finishes nothing for so long hands over. The others can commit without it, but its log could
+    /// not be compacted, and would fill the memory.
+    pub disk_patience: Duration,
     /// Most bytes of entries in one append; a single larger entry still travels, alone.
     pub max_append_bytes: usize,
     /// Most appends with entries on their way to one follower.
@@ -52,6 +55,7 @@ impl Config {
             heartbeat: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300)..Duration::from_millis(600),
             lease: None,
+            disk_patience: Duration::from_secs(5),
             max_append_bytes: 1 << 20,
             max_inflight_appends: 256,
             max_inflight_bytes: 16 << 20,
@@ -87,6 +91,10 @@ impl Config {
             (
                 self.lease.is_none_or(|lease| lease > self.heartbeat),
                 "lease must be longer than a heartbeat, or it is never in force",
+            ),
+            (
+                self.disk_patience >= timeout.end,
+                "disk_patience must be at least the end of election_timeout, which a handover may take",
             ),
             (self.max_append_bytes > 0, "max_append_bytes must be above zero"),
             (self.max_inflight_appends > 0, "max_inflight_appends must be above zero"),

@@ -2,6 +2,7 @@
 //! write that makes it true.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::entry::SnapshotMeta;
 use super::message::{AppendOutcome, Envelope, Message};
@@ -20,6 +21,8 @@ pub(super) struct Disk {
     install: Option<SnapshotMeta>,
     issued: u64,
     durable: u64,
+    /// Since when it has finished nothing of what it was asked for; `None`: nothing is asked for.
+    busy_since: Option<Duration>,
     held: VecDeque<(u64, Held)>,
 }
 
@@ -98,6 +101,7 @@ impl Raft {
             return None;
         }
         self.disk.issued += 1;
+        self.disk.busy_since.get_or_insert(self.now);
         let ticket = self.disk.issued;
         let changed = std::mem::take(&mut self.disk.hard_state_changed);
         if changed {
@@ -122,8 +126,22 @@ impl Raft {
             return;
         }
         self.disk.durable = ticket;
+        self.disk.busy_since = (ticket < self.disk.issued).then_some(self.now);
         self.log.written(ticket);
         self.release();
+        self.retry_cut();
+    }
+
+    /// Whether the disk has not got on for as long as a leader puts up with; if so, the time counts anew.
+    pub(super) fn disk_is_stuck(&mut self) -> bool {
+        let patience = self.config.disk_patience;
+        let now = self.now;
+        self.disk.busy_since.as_mut().filter(|since| now.saturating_sub(**since) >= patience).is_some_and(
+            |since| {
+                *since = now;
+                true
+            },
+        )
     }
 
     /// Lets go of what no longer waits for the disk.

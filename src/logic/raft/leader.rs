@@ -222,15 +222,14 @@ impl Raft {
             leading.beat = true;
             leading.heartbeat_at = now.saturating_add(self.config.heartbeat);
         }
-        if let Some(handover) = leading.handover.take_if(|handover| now >= handover.deadline) {
-            self.output.refused.push((handover.id, Refusal::TransferTimedOut));
-        }
         let contact =
             |node| if node == me { Some(now) } else { leading.progress.get(&node).map(|p| p.contact) };
         let heard = quorum::reached(self.history.current(), contact).flatten().unwrap_or_default();
         if now.saturating_sub(heard) >= self.config.election_timeout.end && !mutant!(NeverStepsDown) {
-            self.become_follower(self.hard_state.term, None);
+            return self.become_follower(self.hard_state.term, None);
         }
+        self.expire_handover();
+        self.consider_resigning();
     }
 
     /// Everything that follows from the inputs since last time.

@@ -253,20 +253,22 @@ impl Log {
         std::mem::take(&mut self.entries)
     }
 
-    /// Takes everything up to and including `index` out of memory. Few entries remain as a rule, and only they are
-    /// looked at: going through a million would hold up everything else.
+    /// Takes everything up to and including `index` out of memory. Only the shorter part is moved and looked at: going
+    /// through a million entries would hold up everything else.
     pub fn compact(&mut self, index: Index) -> VecDeque<Entry> {
         assert!(index <= self.commit && index <= self.handed, "compacting to {index} would lose entries");
         let base = self.position(index).expect("a compaction point is in the log");
         let count = (index - self.base.index) as usize;
-        let rest = self.entries.split_off(count);
-        if rest.len() < count {
-            self.bytes = rest.iter().map(Entry::cost).sum();
-        } else {
-            self.bytes -= self.entries.iter().map(Entry::cost).sum::<usize>();
-        }
         self.base = base;
-        std::mem::replace(&mut self.entries, rest)
+        if self.entries.len() - count < count {
+            let rest = self.entries.split_off(count);
+            self.bytes = rest.iter().map(Entry::cost).sum();
+            std::mem::replace(&mut self.entries, rest)
+        } else {
+            let dropped: VecDeque<Entry> = self.entries.drain(..count).collect();
+            self.bytes -= dropped.iter().map(Entry::cost).sum::<usize>();
+            dropped
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Raft {
     pub(super) history: History,
     /// The newest complete snapshot.
     pub(super) snapshot: Option<SnapshotMeta>,
+    /// The log is to be cut behind it as soon as it is durable so far.
+    pub(super) cut_later: bool,
     pub(super) state: State,
     /// Who leads in this term, as far as known.
     pub(super) leader: Option<NodeId>,

@@ -11,7 +11,7 @@ use super::message::Message;
 use super::output::StoreChunk;
 use super::progress::{Mode, Transfer};
 use super::replica::{LIMIT, Raft, State};
-use crate::logic::ids::{Index, LogPosition, NodeId};
+use crate::logic::ids::{Index, LogPosition, NodeId, Term};
 
 /// A snapshot that this replica is receiving.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Incoming {
     transfer: u64,
     /// Chunks of different senders are never mixed: the same state may be cut differently.
     source: NodeId,
+    /// The latest term in which it sent any.
+    term: Term,
     meta: SnapshotMeta,
     /// Chunks below this one were given to the storage...
     received: u32,
@@ -39,14 +41,30 @@ impl Raft {
         }
         let Some(meta) = self.snapshot_meta(position.index) else { return };
         self.snapshot = Some(meta);
+        self.cut(position.index);
+        self.history.compact(position.index);
+    }
+
+    /// Compacts the log behind a snapshot, but only as far as it is durable.
+    fn cut(&mut self, snapshot: Index) {
         let Config { keep_entries, keep_bytes, .. } = self.config;
-        let cut = self.log.compaction_point(position.index, keep_entries, keep_bytes);
-        let cut = cut.min(self.log.durable()).min(self.needed_by_transfers());
+        let point = self.log.compaction_point(snapshot, keep_entries, keep_bytes);
+        self.cut_later = self.log.durable() < point;
+        let cut = point.min(self.log.durable()).min(self.needed_by_transfers());
         if cut > self.log.base().index {
             self.output.garbage.append(&mut self.log.compact(cut));
             self.output.compact = Some(self.log.base());
         }
-        self.history.compact(position.index);
+    }
+
+    /// The disk has got on: the rest of a cut for which it was too slow. Without it a log that has reached its limit
+    /// would stay there, since it does not grow any more, and no next snapshot comes.
+    pub(super) fn retry_cut(&mut self) {
+        if let Some(meta) = self.snapshot.as_ref().filter(|meta| {
+            self.cut_later && !mutant!(CutIsNotRetried) && meta.last.index <= self.log.durable()
+        }) {
+            self.cut(meta.last.index);
+        }
     }
 
     /// What followers will need next once the snapshot on its way is installed: cut before it, and they would need
@@ -138,14 +156,28 @@ impl Raft {
         if !makes_sense || !self.follow(from) || self.is_not_needed(from, &meta) {
             return;
         }
-        let current = self.incoming.as_ref().filter(|incoming| incoming.source == from);
-        match current {
-            Some(incoming) if incoming.meta.last.index > index => return,
-            Some(incoming) if incoming.meta == meta => {}
+        let now_in = self.hard_state.term;
+        match self.incoming.as_mut().filter(|incoming| incoming.source == from) {
+            // It is late. In a later term it is not: a restarted leader may have lost a snapshot that was not durable.
+            Some(incoming)
+                if incoming.meta.last.index > index
+                    && (incoming.term == now_in || mutant!(NewerSnapshotOfTheDead)) =>
+            {
+                return;
+            }
+            Some(incoming) if incoming.meta == meta => incoming.term = now_in,
             _ if number == 0 => {
                 self.transfers += 1;
                 let transfer = self.transfers;
-                let fresh = Incoming { transfer, source: from, meta, received: 0, stored: 0, total: None };
+                let fresh = Incoming {
+                    transfer,
+                    source: from,
+                    term: now_in,
+                    meta,
+                    received: 0,
+                    stored: 0,
+                    total: None,
+                };
                 self.incoming = Some(fresh);
             }
             _ => {

@@ -79,6 +79,7 @@ impl Raft {
             transfers: 0,
             disk: Disk::new(outran, if misfit { snapshot.clone() } else { None }),
             snapshot,
+            cut_later: false,
             output: Output::default(),
             reported: RoleChange { role: Role::Follower, term: hard_state.term, leader: None },
             config,

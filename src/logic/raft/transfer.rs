@@ -12,8 +12,8 @@ use crate::logic::ids::NodeId;
 /// A handover under way.
 #[derive(Debug)]
 pub(super) struct Handover {
-    /// The request.
-    pub id: u64,
+    /// The request; `None`: the leader's own wish.
+    id: Option<u64>,
     to: NodeId,
     /// When it is given up.
     pub deadline: Duration,
@@ -23,12 +23,12 @@ pub(super) struct Handover {
 
 impl Raft {
     pub(super) fn on_transfer(&mut self, id: u64, to: Option<NodeId>) {
-        if let Err(refusal) = self.begin_handover(id, to) {
+        if let Err(refusal) = self.begin_handover(Some(id), to) {
             self.output.refused.push((id, refusal));
         }
     }
 
-    fn begin_handover(&mut self, id: u64, to: Option<NodeId>) -> Result<(), Refusal> {
+    fn begin_handover(&mut self, id: Option<u64>, to: Option<NodeId>) -> Result<(), Refusal> {
         let State::Leader(leading) = &self.state else {
             return Err(Refusal::NotLeader { leader: self.leader });
         };
@@ -44,6 +44,24 @@ impl Raft {
             leading.handover = Some(Handover { id, to, deadline, told: false });
         }
         Ok(())
+    }
+
+    /// A leader whose disk is stuck is of little use, and of none once its log fills the memory. It stays in office if
+    /// there is no other voter, and asks again later if nobody takes over.
+    pub(super) fn consider_resigning(&mut self) {
+        if self.disk_is_stuck() && !mutant!(LeadsWithStuckDisk) {
+            // There may be no successor, or a handover under way.
+            let _ = self.begin_handover(None, None);
+        }
+    }
+
+    /// Gives up a handover that takes too long.
+    pub(super) fn expire_handover(&mut self) {
+        let now = self.now;
+        let State::Leader(leading) = &mut self.state else { return };
+        if let Some(handover) = leading.handover.take_if(|handover| now >= handover.deadline) {
+            self.output.refused.extend(handover.id.map(|id| (id, Refusal::TransferTimedOut)));
+        }
     }
 
     /// The other voter with the most of the log; of equals, the one heard of last.

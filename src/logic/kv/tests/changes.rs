@@ -160,6 +160,26 @@ fn a_batch_above_the_caps_is_refused_as_a_whole() {
     assert_eq!(rig.get("k"), None);
 }
 
+/// Some bytes of request would otherwise keep every replica for seconds, whenever the log is applied.
+#[test]
+fn a_batch_that_writes_a_long_value_again_and_again_is_refused_as_a_whole() {
+    let mut rig = Rig::new();
+    let long = "x".repeat(6 << 20);
+    assert_eq!(rig.change(put("k", &long)), version(1));
+    let digest = rig.machine.rows.digest();
+    let appends = |count| Command::Batch(vec![append("k", "y"); count]);
+    match rig.run(appends(1000)) {
+        Err(KvError::Batch { position: 5, error }) => {
+            assert!(matches!(*error, KvError::Limit { limit, .. } if limit == "max_batch_effort"));
+        }
+        other => panic!("the batch came to {other:?}"),
+    }
+    assert!(rig.machine.effort() > caps::BATCH_EFFORT);
+    assert_eq!(rig.machine.rows.digest(), digest);
+    assert!(rig.run(appends(5)).is_ok());
+    assert!(rig.run(Command::Batch(vec![append("short", "y"); 1000])).is_ok());
+}
+
 #[test]
 fn a_key_above_the_cap_is_refused_and_one_at_the_cap_is_kept() {
     let mut rig = Rig::new();
