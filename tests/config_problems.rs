@@ -122,10 +122,11 @@ fn nodes_of_one_machine_share_neither_address_nor_data() {
 
 #[test]
 fn what_does_not_fit_in_a_frame_is_refused() {
-    let text = "[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n[limits]\nmax_frame_bytes = 1048576\nmax_value_bytes = 1000";
+    let text = "[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n[limits]\nmax_frame_bytes = 9437184\n\
+                [raft]\nmax_append_bytes = 16777216";
     let found = problems(text);
     assert!(
-        found.contains("limits.max_frame_bytes (line 5): 2097152 bytes do not fit in a frame"),
+        found.contains("raft.max_append_bytes (line 7): 16777216 bytes do not fit in a frame"),
         "{found}"
     );
 }

@@ -530,6 +530,24 @@ fn a_queue_is_bounded_by_packets_and_bytes() {
     assert_eq!(queue.try_send(Packet::Goodbye { reason: "x".repeat(6_000) }), Err(SendError::TooLarge));
 }
 
+/// It may read as fast as its network can, and would ask for all of it again if it were cut off.
+#[test]
+fn a_client_that_asks_for_more_than_the_queue_holds_is_told_to_ask_later() {
+    let value = |id| {
+        let value = Reply::Value { value: vec![0; 4_000].into(), version: 1 };
+        Packet::Response(Response { id, result: Ok(Answer::Kv(value)) })
+    };
+    let settings = NetSettings { queue_packets: 20, queue_bytes: 10_000, ..NetSettings::default() };
+    let queue = Outbound::new(&settings, true);
+    for id in 0..20 {
+        queue.try_send(value(id)).expect("its place is kept");
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.waiting, stats.refused_full), (20, 0));
+    assert!(stats.waiting_bytes < 13_000, "{stats:?}");
+    assert_eq!(queue.try_send(value(20)), Err(SendError::Full), "packets are bounded, too");
+}
+
 #[test]
 fn a_response_too_large_for_a_frame_becomes_an_error() {
     simulate(async {
@@ -607,6 +625,7 @@ fn too_many_requests_and_connections_are_refused_politely() {
         let second = run(call(&network, &client_hello(""), None).await.expect("welcome"), &settings);
         let error = call(&network, &client_hello(""), None).await.expect_err("full");
         assert!(error.to_string().contains("all 2 connections are in use"), "{error}");
+        call(&network, &identity(2).hello(), Some(1)).await.expect("clients do not keep the other nodes out");
         second.outbound.close();
         sleep(Duration::from_millis(10)).await;
         call(&network, &client_hello(""), None).await.expect("a place is free again");

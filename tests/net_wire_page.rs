@@ -120,7 +120,7 @@ fn examples() -> Vec<(&'static str, Packet)> {
         ),
         ("keep-alive-reply", answer(8, Reply::Done)),
         ("not-leader", error(9, ServerError::NotLeader { leader: Some(NodeId(2)) })),
-        ("busy", error(9, ServerError::Busy { limit: "max_in_flight".to_owned() })),
+        ("busy", error(9, ServerError::Busy { limit: "max_requests_per_connection".to_owned() })),
         ("unknown", error(9, ServerError::Unknown)),
         (
             "status",

@@ -91,7 +91,7 @@ pub async fn dial(
 }
 
 /// Answers a dialler. `nodes`: the addresses for the welcome. `crowded`: the limit of connections, when it is
-/// reached and this one must be refused. Refusals go to the log, at most one line in a while for each reason.
+/// reached and a client must be refused. Refusals go to the log, at most one line in a while for each reason.
 ///
 /// # Errors
 /// When the dialler was refused, or did not introduce itself in time.
@@ -109,10 +109,11 @@ pub async fn accept(
         let Packet::Hello(hello) = first_frame(&mut stream, &mut buffer, MAX_HELLO).await? else {
             return Err(Refusal::Unexpected { expected: "a hello" }.into());
         };
-        if let Some(limit) = crowded {
+        let peer = handshake::judge_hello(me, &hello, known)?;
+        // The other nodes are few, and must not be kept out by any number of clients.
+        if let Some(limit) = crowded.filter(|_| peer == Peer::Client) {
             return Err(Refusal::TooManyConnections { limit }.into());
         }
-        let peer = handshake::judge_hello(me, &hello, known)?;
         send(&mut stream, &Packet::Welcome(me.welcome(nodes))).await?;
         Ok(peer)
     })

@@ -7,8 +7,12 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use super::settings::NetSettings;
-use crate::messages::client::{Response, ServerError};
+use crate::logic::kv::command::Reply;
+use crate::messages::client::{Answer, Response, ServerError};
 use crate::messages::wire::Packet;
+
+/// Bytes that are counted for an answer that says no more than [`ServerError::Busy`].
+const BUSY_COST: usize = 128;
 
 /// Why something was not taken for sending. Nothing of it will be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -272,10 +276,10 @@ impl Outbound {
 impl State {
     fn push(
         &mut self,
-        packet: Packet,
-        cost: usize,
+        mut packet: Packet,
+        mut cost: usize,
         max_packets: usize,
-        max_bytes: usize,
+        mut max_bytes: usize,
     ) -> Result<(), SendError> {
         if self.closed {
             return Err(SendError::Closed);
@@ -285,6 +289,12 @@ impl State {
             return Err(SendError::Down);
         }
         let response = matches!(packet, Packet::Response(_));
+        if self.stats.waiting_bytes + cost > max_bytes
+            && let Some(busy) = instead(&packet)
+        {
+            (packet, cost) = (busy, BUSY_COST);
+            max_bytes = max_bytes.saturating_add(max_packets.saturating_mul(BUSY_COST));
+        }
         if self.stats.waiting >= max_packets || self.stats.waiting_bytes + cost > max_bytes {
             self.stats.refused_full += 1;
             self.overrun |= response;
@@ -306,6 +316,21 @@ pub(super) enum EndOfQueue {
     Closed,
     /// A response did not fit any more.
     Overrun,
+}
+
+/// What is said instead of an answer that may as well be asked for again, the content of the store, when there is no
+/// room for it. Disconnected, a client that reads as fast as its network can would ask for all of it again.
+fn instead(packet: &Packet) -> Option<Packet> {
+    match packet {
+        Packet::Response(Response {
+            id,
+            result: Ok(Answer::Kv(Reply::Value { .. } | Reply::Pairs { .. })),
+        }) => {
+            let result = Err(ServerError::Busy { limit: "queue_bytes".to_owned() });
+            Some(Packet::Response(Response { id: *id, result }))
+        }
+        _ => None,
+    }
 }
 
 fn too_large(id: u64, limit: usize) -> Response {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::config::Config;
 use super::disk::{OwnThread, bytes_below};
 use super::exit::INTERNAL;
-use super::identity::{DataDir, IdentityError, PeerStores};
+use super::identity::{DataDir, IdentityError, PeerStores, members};
 use super::settings;
 use crate::actors::background::Background;
 use crate::actors::clock::{NodeClock, WallClock};
@@ -150,6 +150,7 @@ impl Environment for OperatingSystem {
 
     fn identify(&self, config: &Config, id: NodeId) -> Result<Identified, IdentityError> {
         let data = DataDir::open(&config.data_dir(id), &config.cluster.id, id)?;
+        members::check(&data, &config.cluster.nodes.iter().map(|node| node.id).collect())?;
         let peers = Box::new(PeerStores::open(&data)?);
         Ok(Identified { store: data.store(), peers, lock: Box::new(data) })
     }

@@ -5,6 +5,8 @@
 //! node's directory, or on an empty one after it had data, breaks that silently; so both are refused: the first by
 //! the node itself, the second by its peers, which remember the number they saw ([`PeerStores`]).
 
+pub(super) mod members;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
@@ -55,6 +57,12 @@ pub enum IdentityError {
     )]
     Damaged { path: PathBuf, what: String },
     #[error(
+        "cluster.nodes names {configured}, but the cluster of data directory {dir} has the members {known}; \
+         name these (their addresses may change). Members cannot be changed yet, and a start with others could lose \
+         acknowledged writes; a new cluster needs new data directories"
+    )]
+    Members { dir: PathBuf, known: String, configured: String },
+    #[error(
         "{node} presents a new data directory: its store was {known:016x} and is now {found:016x}. A node that lost \
          its data has forgotten its votes and what it acknowledged, so it must not come back under its number. Bring \
          back its old directory; if that is lost and every other node has its data, delete the line of {node} in \
@@ -69,7 +77,9 @@ impl IdentityError {
         match self {
             Self::Io { .. } => exit::INTERNAL,
             Self::InUse { .. } => exit::UNAVAILABLE,
-            Self::Foreign { .. } | Self::NotADataDir { .. } | Self::Format { .. } => exit::USAGE,
+            Self::Foreign { .. } | Self::NotADataDir { .. } | Self::Format { .. } | Self::Members { .. } => {
+                exit::USAGE
+            }
             Self::Damaged { .. } | Self::NewStore { .. } => exit::DAMAGED,
         }
     }
@@ -152,6 +162,10 @@ impl DataDir {
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
     let path = path.to_path_buf();
     move |source| IdentityError::Io { action, path, source }
+}
+
+fn damage(path: &Path, what: &str) -> IdentityError {
+    IdentityError::Damaged { path: path.into(), what: what.into() }
 }
 
 fn lock(dir: &Path) -> Result<File, IdentityError> {

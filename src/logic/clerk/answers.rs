@@ -35,8 +35,9 @@ impl Clerk {
         self.flush(group, out);
     }
 
-    /// Notes that the leader has spoken, and that the session was touched.
-    fn note_leader(&mut self, serial: u64, from: EndpointId, current: bool) {
+    /// Notes that the leader has spoken, and whether the session was touched: what the door refuses does not come so
+    /// far.
+    fn note_leader(&mut self, serial: u64, from: EndpointId, current: bool, touched: bool) {
         let Some(pending) = self.pending.get(&serial) else { return };
         let Some(group) = self.groups.get_mut(&pending.group) else { return };
         let State::Sent { at, .. } = pending.state else { return };
@@ -46,13 +47,14 @@ impl Clerk {
         group.route.good(from, self.now);
         if let (Some((id, _)), Some(session)) = (pending.stamp, &mut group.session)
             && id == session.id()
+            && touched
         {
             session.touch(at);
         }
     }
 
     fn on_answer(&mut self, serial: u64, from: EndpointId, current: bool, answer: Answer, out: &mut Output) {
-        self.note_leader(serial, from, current);
+        self.note_leader(serial, from, current, true);
         let Some(pending) = self.pending.get(&serial) else { return };
         if pending.owner != Owner::Open {
             let closed = pending.stamp.filter(|_| matches!(pending.op, Op::Write(Command::CloseSession)));
@@ -78,7 +80,7 @@ impl Clerk {
     }
 
     fn on_refused(&mut self, serial: u64, from: EndpointId, current: bool, error: KvError, out: &mut Output) {
-        self.note_leader(serial, from, current);
+        self.note_leader(serial, from, current, !is_limit(&error));
         let Some(pending) = self.pending.get(&serial) else { return };
         if pending.owner == Owner::Open {
             return self.fail_unstamped(serial, error.into(), out);

@@ -264,9 +264,8 @@ impl Clerk {
 
     /// A node hangs: questions that it may keep for long are not left with it.
     fn stop_waiting_for(&mut self, node: EndpointId, out: &mut Output) {
-        let kept = |p: &Pending| {
-            matches!(p.state, State::Sent { to, .. } if to == node) && p.op.kept() > Duration::ZERO
-        };
+        let kept =
+            |p: &Pending| matches!(p.state, State::Sent { to, .. } if to == node) && p.kept > Duration::ZERO;
         let serials: Vec<u64> = self.pending.iter().filter(|(_, p)| kept(p)).map(|(&s, _)| s).collect();
         for serial in serials {
             self.attempt_lost(serial, Obstacle::Silence(node), out);

@@ -8,7 +8,7 @@ use super::endpoints::EndpointId;
 use super::error::ClerkError;
 use super::pending::{Owner, Pending, State, request_id};
 use crate::logic::ids::GroupId;
-use crate::logic::kv::command::{Command, Reply};
+use crate::logic::kv::command::{Command, Query, Reply};
 use crate::messages::client::{Answer, Request, RequestBody};
 
 impl Clerk {
@@ -171,12 +171,18 @@ impl Clerk {
         pending.state = State::Sent { to, at: self.now };
         self.endpoints.sent(to);
         pending.attempts = pending.attempts.saturating_add(1);
-        let kept = pending.op.kept();
+        // All calls wait for a probe, so it must not be one that the leader keeps.
+        let is_probe = self.groups.get(&pending.group).is_some_and(|group| group.route.is_probe(serial));
+        pending.kept = if is_probe { Duration::ZERO } else { pending.op.kept() };
         let body = match &pending.op {
             Op::Write(command) => {
                 let session = self.groups.get(&pending.group).and_then(|group| group.session.as_ref());
                 let stamp = pending.stamp.zip(session).map(|((_, seq), session)| session.stamp(seq));
                 RequestBody::Write { stamp, command: command.clone() }
+            }
+            Op::Read { query: Query::Turn { lease, .. }, consistency, .. } if is_probe => {
+                let query = Query::Turn { lease: *lease, wait_ms: 0 };
+                RequestBody::Read { query, consistency: *consistency }
             }
             Op::Read { query, consistency, .. } => {
                 RequestBody::Read { query: query.clone(), consistency: *consistency }
@@ -186,7 +192,7 @@ impl Clerk {
         };
         let id = request_id(serial, pending.attempts);
         out.send.push((to, Request { id, group: pending.group, body }));
-        let due = self.now + self.options.attempt_timeout + kept;
+        let due = self.now + self.options.attempt_timeout + pending.kept;
         self.wake_by(due);
     }
 

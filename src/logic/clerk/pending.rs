@@ -40,6 +40,8 @@ pub(super) struct Pending {
     /// When it is given up.
     pub(super) deadline: Option<Duration>,
     pub(super) state: State,
+    /// For how long the server may keep the attempt under way before it answers.
+    pub(super) kept: Duration,
     /// How often it was sent. Stays at its maximum, where an old attempt can no longer be told from the newest.
     pub(super) attempts: u16,
     /// Whether an earlier attempt may have been carried out.
@@ -79,6 +81,7 @@ impl Pending {
             op,
             deadline,
             state: State::Ready,
+            kept: Duration::ZERO,
             attempts: 0,
             unknown: false,
             stamp: None,
@@ -96,7 +99,7 @@ impl Pending {
     /// When it needs attention without any other input.
     pub(super) fn due(&self, attempt_timeout: Duration) -> Option<Duration> {
         let own = match self.state {
-            State::Sent { at, .. } => Some(at + attempt_timeout + self.op.kept()),
+            State::Sent { at, .. } => Some(at + attempt_timeout + self.kept),
             State::Pausing { until } => Some(until),
             State::Unstamped | State::Ready => None,
         };

@@ -66,6 +66,11 @@ impl Route {
         self.wanted = None;
     }
 
+    /// Whether the request `serial` is the probe under way.
+    pub(super) fn is_probe(&self, serial: u64) -> bool {
+        self.probe == Some(serial)
+    }
+
     /// The request `serial` is no longer under way.
     pub(super) fn ended(&mut self, serial: u64) {
         if self.probe == Some(serial) {

@@ -1,8 +1,9 @@
 //! The rules of retrying without a session: what may be sent again, and what a refusal means after that.
 //!
 //! They are those of a clerk whose server keeps nothing per client. A conditional change disturbs its own condition, so
-//! it takes effect at most once as long as nobody deletes the key in between (versions start anew after a delete); a
-//! change without a condition may be repeated only when doing it twice is as good as doing it once.
+//! it takes effect at most once as long as nobody deletes the key in between (versions start anew after a delete). A
+//! change without a condition is not repeated, even where doing it twice is as good as doing it once: the second time
+//! may come after what somebody else did meanwhile, and undo it.
 
 use super::call::Op;
 use super::error::ClerkError;
@@ -14,7 +15,7 @@ pub(super) fn repeatable(op: &Op) -> bool {
         Op::Read { .. } | Op::MapReduce(_) => true,
         Op::Admin { .. } => !op.has_effect(),
         Op::Write(command) => match command {
-            Command::Change(change) => guards_itself(change) || idempotent(change),
+            Command::Change(change) => guards_itself(change) || mutant!(RetriesWithoutSession),
             Command::Batch(changes) => batch_repeatable(changes),
             // A session or lease opened twice leaves one behind that expires by itself; the others are idempotent.
             _ => true,
@@ -22,15 +23,13 @@ pub(super) fn repeatable(op: &Op) -> bool {
     }
 }
 
+/// One change that guards itself guards them all, since they are applied all or none; but not if another change of the
+/// batch may make its condition true again. A batch that changes nothing needs no guard.
 fn batch_repeatable(changes: &[Change]) -> bool {
-    let guard = |change: &&Change| matches!(change, Change::Check { .. } | Change::Fence { .. });
-    let fence = |change: &&Change| matches!(change, Change::Fence { .. });
-    // One change that guards itself guards them all, since they are applied all or none. A change behind a fence may
-    // be repeated like the change alone.
-    let mut unfenced = changes.iter().filter(|change| !fence(change));
-    changes.iter().any(guards_itself)
-        || changes.iter().all(|change| guard(&change))
-        || (unfenced.next().is_some_and(idempotent) && unfenced.next().is_none())
+    let looks_only = |change: &Change| matches!(change, Change::Check { .. } | Change::Fence { .. });
+    let writes_to = |key: &[u8]| changes.iter().filter(|c| !looks_only(c) && c.key()[..] == *key).count();
+    changes.iter().any(|change| guards_itself(change) && writes_to(change.key()) == 1)
+        || changes.iter().all(looks_only)
 }
 
 /// Whether carrying out the change makes its own condition false.
@@ -46,11 +45,6 @@ fn guards_itself(change: &Change) -> bool {
     }
 }
 
-/// Whether carrying out the change twice is as good as once.
-fn idempotent(change: &Change) -> bool {
-    mutant!(RetriesWithoutSession) || !matches!(change, Change::Append { .. })
-}
-
 /// What a refusal means to the caller. `certain`: no other transmission of the command can have been carried out, or
 /// a session stands for it.
 pub(super) fn refusal(op: &Op, certain: bool, error: KvError) -> ClerkError {
@@ -58,11 +52,10 @@ pub(super) fn refusal(op: &Op, certain: bool, error: KvError) -> ClerkError {
         return error.into();
     }
     match (op, &error) {
-        // A put or append never makes its key absent, so its own earlier transmission is not what is answered here.
-        (Op::Write(Command::Change(Change::Put { .. } | Change::Append { .. })), KvError::NoKey)
         // An owner that has a place finds it again, so whoever is refused has none.
-        | (Op::Write(Command::Claim { .. }), KvError::LockHeld { .. })
-        | (_, KvError::Malformed(_)) => error.into(),
+        (Op::Write(Command::Claim { .. }), KvError::LockHeld { .. }) | (_, KvError::Malformed(_)) => {
+            error.into()
+        }
         _ => ClerkError::Maybe,
     }
 }

@@ -51,7 +51,8 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("limits.max_pending_bytes", 64 * KIB, TIB),
     ("limits.max_requests_per_connection", 1, 1_000_000),
     ("limits.max_connections", 1, 1_000_000),
-    ("limits.max_frame_bytes", 64 * KIB, GIB),
+    // The longest value and key must fit, since appending builds them whatever the limits of a request are.
+    ("limits.max_frame_bytes", 9 * MIB, GIB),
     ("net.queue_messages", 1, 100_000_000),
     ("net.queue_bytes", 64 * KIB, TIB),
     ("net.connect_timeout_ms", 10, HOUR_MS),

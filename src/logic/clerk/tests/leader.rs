@@ -3,9 +3,9 @@
 use super::super::*;
 use super::rig::*;
 use crate::logic::ids::NodeId;
-use crate::logic::kv::command::{Expect, KvError, Query};
+use crate::logic::kv::command::{Expect, KvError, LeaseId, Query};
 use crate::messages::admin::{AdminReply, AdminRequest};
-use crate::messages::client::{Answer, Consistency, ServerError};
+use crate::messages::client::{Answer, Consistency, RequestBody, ServerError};
 
 fn missing() -> Result<Answer, ServerError> {
     refused(KvError::NoKey)
@@ -33,6 +33,28 @@ fn a_hint_is_followed_at_once_and_remembered() {
     rig.answer(&request, missing());
     rig.call(2, get(), None);
     assert_eq!(rig.sent1().0, 3);
+}
+
+/// The leader keeps such a question until the turn comes; all other calls would wait for it.
+#[test]
+fn a_question_for_a_turn_is_not_kept_while_it_looks_for_the_leader() {
+    let mut rig = Rig::stateless();
+    let lease = LeaseId { group: GROUP, index: 7 };
+    let query = Query::Turn { lease, wait_ms: 10_000 };
+    rig.call(1, Op::Read { query, consistency: Consistency::Linearizable, node: None }, None);
+    let asked_to_wait = |request: &Sent| match request.1.body {
+        RequestBody::Read { query: Query::Turn { wait_ms, .. }, .. } => wait_ms,
+        ref other => panic!("{other:?} is no question for a turn"),
+    };
+    let request = rig.sent1();
+    assert_eq!(asked_to_wait(&request), 10_000);
+    rig.answer(&request, not_leader(Some(2)));
+    let probe = rig.sent1();
+    assert_eq!((probe.0, asked_to_wait(&probe)), (2, 0));
+    rig.call(2, get(), None);
+    assert_eq!(rig.sent(), []);
+    rig.wait(ms(1000));
+    assert_ne!(rig.next_sent().0, 2, "a probe that is not answered in time is given up like any other");
 }
 
 #[test]

@@ -135,6 +135,19 @@ fn an_idle_session_is_kept_alive() {
     assert!(rig.results().iter().all(|(id, _)| *id == 1));
 }
 
+/// The machine has not seen the command, so the session's time goes on.
+#[test]
+fn what_the_door_refuses_does_not_keep_a_session_alive() {
+    let mut rig = Rig::session(8);
+    rig.wait(ms(600));
+    rig.call(1, append(Expect::Any), None);
+    let request = rig.sent1();
+    let full = KvError::Limit { limit: "max_store_bytes".into(), what: "bytes".into(), max: 1, asked: 2 };
+    rig.answer(&request, refused(full));
+    rig.wait(ms(400));
+    assert!(matches!(rig.sent1().1.body, RequestBody::Write { command: Command::KeepAlive, .. }));
+}
+
 #[test]
 fn what_surely_was_not_executed_moves_to_a_new_session() {
     let mut rig = Rig::session(8);

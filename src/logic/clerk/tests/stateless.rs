@@ -58,7 +58,8 @@ fn a_conditional_put_after_a_lost_transmission() {
     for loss in LOSSES {
         let put = || put(Expect::Version(3));
         assert_eq!(after(loss, put(), mismatch(4)), Err(ClerkError::Maybe), "{loss:?}");
-        assert_eq!(after(loss, put(), refused(KvError::NoKey)), Err(ClerkError::NotFound), "{loss:?}");
+        // It may have been carried out, and somebody else have deleted the key since.
+        assert_eq!(after(loss, put(), refused(KvError::NoKey)), Err(ClerkError::Maybe), "{loss:?}");
         assert!(after(loss, put(), version(4)).is_ok(), "{loss:?}");
     }
 }
@@ -90,16 +91,16 @@ fn doubt_stays_once_it_is_there() {
 }
 
 #[test]
-fn what_may_be_done_twice_is_repeated_and_what_may_not_is_not() {
+fn only_what_guards_itself_is_repeated() {
     for loss in LOSSES {
-        assert!(after(loss, put(Expect::Any), version(2)).is_ok());
-        assert!(after(loss, delete(Expect::Any), done()).is_ok());
+        // A second time it might undo what somebody else has done since the first.
+        assert_eq!(after(loss, put(Expect::Any), version(2)), Err(ClerkError::Maybe));
+        assert_eq!(after(loss, delete(Expect::Any), done()), Err(ClerkError::Maybe));
         assert!(after(loss, append(Expect::Version(1)), version(2)).is_ok());
         assert_eq!(after(loss, append(Expect::Any), version(9)), Err(ClerkError::Maybe));
         assert_eq!(after(loss, get(), refused(KvError::NoKey)), Err(ClerkError::NotFound));
         // It may have been this very delete that removed the key.
         assert_eq!(after(loss, delete(Expect::Version(2)), refused(KvError::NoKey)), Err(ClerkError::Maybe));
-        assert_eq!(after(loss, put(Expect::Any), refused(KvError::LeaseExpired)), Err(ClerkError::Maybe));
     }
 }
 
@@ -112,11 +113,14 @@ fn a_batch_is_repeated_when_a_change_of_it_guards_it() {
     let check = Change::Check { key: key("g"), expect: Expect::Version(1) };
     let batch = |changes: &[Change]| Op::Write(Command::Batch(changes.to_vec()));
     let any = change(put(Expect::Any));
-    let guarded = change(put(Expect::Version(1)));
+    let guarded = Change::Append { key: key("h"), value: key("v"), expect: Expect::Version(1) };
     let answer = || Ok(Answer::Kv(Reply::Batch(vec![])));
     for loss in LOSSES {
         assert_eq!(after(loss, batch(&[any.clone(), check.clone()]), answer()), Err(ClerkError::Maybe));
         assert!(after(loss, batch(&[any.clone(), guarded.clone()]), answer()).is_ok());
+        assert!(after(loss, batch(std::slice::from_ref(&check)), answer()).is_ok());
+        let rearmed = [change(delete(Expect::Any)), change(put(Expect::Absent)), any.clone()];
+        assert_eq!(after(loss, batch(&rearmed), answer()), Err(ClerkError::Maybe));
         let error = KvError::Batch { position: 1, error: Box::new(KvError::Version { actual: 2 }) };
         let outcome = after(loss, batch(&[any.clone(), guarded.clone()]), refused(error));
         assert_eq!(outcome, Err(ClerkError::Maybe));
