@@ -8,8 +8,9 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
+use quorate::logic::ids::NodeId;
 use serde_json::{Value, json};
-use support::Cluster;
+use support::{Cluster, free_addresses};
 
 /// The leader stays where it is unless it is told to move.
 const CONFIG: &str = "[raft]\nelection_timeout_min_ms = 1000\nelection_timeout_max_ms = 2000\n";
@@ -380,4 +381,23 @@ fn unreachable(shell: &Shell<'_>) {
     // One address of three is enough.
     let mixed = format!("{closed},{}", shell.cluster.addresses[0]);
     shell.says(&["put", "u/k", "v", "--endpoints", &mixed], "version 1\n");
+}
+
+/// The old members' majority would not be asked any more, and what it acknowledged would be gone without a word.
+#[tokio::test]
+async fn a_node_is_not_started_with_other_members_than_before() {
+    let mut cluster = Cluster::start_apart(1, "").await;
+    cluster.kill_node(NodeId(1));
+    let data = cluster.data_dir(NodeId(1));
+    let config = data.with_file_name("other.toml");
+    let node = |id, address: &str| format!("[[cluster.nodes]]\nid = {id}\naddress = \"{address}\"\n");
+    let addresses = free_addresses(2);
+    std::fs::write(&config, node(1, &addresses[0]) + &node(2, &addresses[1])).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    command.args(["node", "--id", "1", "--config"]).arg(&config);
+    command.arg("--data").arg(data.parent().expect("it is below the directory of all nodes"));
+    let output = command.output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("cluster.nodes names n1,n2") && text.contains("has the members n1;"), "{text}");
 }

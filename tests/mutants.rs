@@ -32,6 +32,7 @@ const fn suite(name: &'static str, target: &'static str, filter: &'static str) -
 
 const GOLDEN: Suite = suite("golden scripts", "raft_golden", "");
 const RANDOM: Suite = suite("random schedules", "raft_random", "random_histories");
+const CORE: Suite = suite("core", "quorate", "logic::raft::");
 const LAB: Suite = suite("Raft labs", "lab_raft", "Test");
 const STORE: Suite = suite("store", "quorate", "logic::kv::");
 const DESK: Suite = suite("desk", "quorate", "logic::desk::");
@@ -41,7 +42,7 @@ const LOG: Suite = suite("histories of the log", "storage_histories", "acknowled
 
 /// The suites that may notice a mutant, by the last one before it in the list that has other suites.
 const ROOMS: &[(Mutant, &[Suite])] = &[
-    (Mutant::VotesTwice, &[GOLDEN, RANDOM, LAB]),
+    (Mutant::VotesTwice, &[GOLDEN, RANDOM, LAB, CORE]),
     (Mutant::RetriesAgain, &[STORE]),
     (Mutant::TimeFromLocalClock, &[DESK]),
     (Mutant::NewNumberPerRetry, &[CLERK]),

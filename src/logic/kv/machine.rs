@@ -43,8 +43,8 @@ pub struct Machine {
 pub struct Stats {
     /// Records, including those that are due and not yet removed.
     pub keys: u64,
-    /// Memory that the records and the queues of locks take, in bytes: keys, values, names of locks and their owners,
-    /// and a fixed overhead for each.
+    /// Memory that the records, the queues of locks and the replies kept for sessions take, in bytes: keys, values, names
+    /// of locks and their owners, results of batches, and a fixed overhead for each.
     pub bytes: u64,
     /// Sessions.
     pub sessions: u64,
@@ -135,7 +135,7 @@ impl Machine {
     pub fn stats(&self) -> Stats {
         Stats {
             keys: self.rows.map().len() as u64,
-            bytes: self.rows.bytes() + self.locks.bytes(),
+            bytes: self.rows.bytes() + self.locks.bytes() + self.sessions.bytes(),
             sessions: self.sessions.table().len() as u64,
             leases: self.leases.table().len() as u64,
             time_ms: self.time_ms,

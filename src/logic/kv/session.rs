@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::command::{Outcome, SessionId};
+use super::command::{KvError, Outcome, Reply, SessionId};
 
 /// One session.
 #[derive(Clone, Debug)]
@@ -41,14 +41,24 @@ impl Session {
         self.touched_ms.saturating_add(self.ttl_ms)
     }
 
-    fn acknowledge(&mut self, acked_below: u64) {
+    /// Returns the memory of the replies that it forgets.
+    fn acknowledge(&mut self, acked_below: u64) -> u64 {
         self.acked_below = self.acked_below.max(acked_below);
         if mutant!(RepliesPileUp) {
-            return;
+            return 0;
         }
-        while self.replies.first_key_value().is_some_and(|(seq, _)| *seq < self.acked_below) {
-            self.replies.pop_first();
+        let mut freed = 0;
+        while let Some(first) = self.replies.first_entry()
+            && *first.key() < self.acked_below
+        {
+            freed += footprint(&first.remove());
         }
+        freed
+    }
+
+    /// Memory of the replies, in bytes, roughly.
+    fn reply_bytes(&self) -> u64 {
+        self.replies.values().map(footprint).sum()
     }
 
     /// What the command with this number is.
@@ -65,11 +75,24 @@ impl Session {
     }
 }
 
+/// Memory that a kept reply takes, in bytes, roughly. Only that of a batch, or an error's text, can be long.
+fn footprint(outcome: &Outcome) -> u64 {
+    const REPLY: usize = 96;
+    let more = match outcome {
+        Ok(Reply::Batch(results)) => std::mem::size_of_val(&results[..]),
+        Err(KvError::Batch { .. } | KvError::Limit { .. } | KvError::Malformed(_)) => REPLY,
+        _ => 0,
+    };
+    (REPLY + more) as u64
+}
+
 /// All sessions. `table` is replicated state; the rest follows from it.
 #[derive(Default)]
 pub(super) struct Sessions {
     table: OrdMap<SessionId, Arc<Session>>,
     by_deadline: BTreeSet<(u64, SessionId)>,
+    /// Memory of all kept replies.
+    bytes: u64,
 }
 
 impl Sessions {
@@ -77,8 +100,14 @@ impl Sessions {
         &self.table
     }
 
+    /// Memory of the replies that are kept, in bytes, roughly: what a client does not acknowledge stays.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Adds a session that is not there yet.
     pub(super) fn add(&mut self, id: SessionId, session: Session) {
+        self.bytes += session.reply_bytes();
         self.by_deadline.insert((session.deadline_ms(), id));
         let old = self.table.insert(id, Arc::new(session));
         assert!(old.is_none(), "session {id:?} was opened twice");
@@ -95,19 +124,22 @@ impl Sessions {
             session.touched_ms = now_ms;
             self.by_deadline.insert((session.deadline_ms(), id));
         }
-        session.acknowledge(acked_below);
+        self.bytes -= session.acknowledge(acked_below);
         Some(session)
     }
 
     /// Keeps the outcome of a command for its retries.
     pub(super) fn remember(&mut self, id: SessionId, seq: u64, outcome: Outcome) {
         if let Some(session) = self.table.get_mut(&id) {
-            Arc::make_mut(session).replies.insert(seq, outcome);
+            self.bytes += footprint(&outcome);
+            let before = Arc::make_mut(session).replies.insert(seq, outcome);
+            self.bytes -= before.as_ref().map_or(0, footprint);
         }
     }
 
     pub(super) fn remove(&mut self, id: SessionId) {
         if let Some(session) = self.table.remove(&id) {
+            self.bytes -= session.reply_bytes();
             self.by_deadline.remove(&(session.deadline_ms(), id));
         }
     }

@@ -202,6 +202,44 @@ fn a_newcomer_takes_no_snapshot_before_it_knows_its_group() {
     assert_eq!(raft.snapshot_meta(4), None);
 }
 
+/// The log does not grow any more once it is at its limit, so no next snapshot would cut it.
+#[test]
+fn a_log_that_was_not_durable_when_the_snapshot_was_taken_is_cut_later() {
+    let config = Config { keep_entries: 0, ..Config::new(GROUP, NodeId(1), 1) };
+    let mut raft = Raft::new(config, restored(1, None, vec![])).expect("nothing is wrong");
+    lead(&mut raft);
+    let term = raft.term();
+    for id in 1..=3 {
+        raft.step(Input::Propose { id, command: Bytes::from_static(b"command") });
+    }
+    let ticket = raft.ready().persist.expect("three entries").ticket;
+    let outcome = AppendOutcome::Accepted { matched: 4 };
+    for node in [2, 3] {
+        raft.step(from(node, term, Message::AppendReply { outcome: outcome.clone(), round: 0 }));
+    }
+    assert_eq!(raft.ready().committed.len(), 4);
+    raft.step(Input::SnapshotTaken { position: at(4, term) });
+    assert_eq!((raft.ready().compact, raft.status().base.index), (Some(at(1, term)), 1));
+    raft.step(Input::Persisted { ticket });
+    assert_eq!((raft.ready().compact, raft.status().base.index), (Some(at(4, term)), 4));
+}
+
+/// It sent the newer one before its mark was durable, and has lost that in a crash.
+#[test]
+fn a_leader_may_send_an_older_snapshot_in_a_later_term() {
+    let mut raft = start(restored(3, None, vec![])).expect("nothing is wrong");
+    let chunk = |index, number| {
+        let data = Bytes::from_static(b"chunk");
+        Message::SnapshotChunk { meta: meta(index, 2), number, last: false, data }
+    };
+    assert_eq!(drive(&mut raft, from(2, 3, chunk(200, 0))).store_chunks.len(), 1);
+    assert!(drive(&mut raft, from(2, 3, chunk(150, 0))).store_chunks.is_empty(), "it is late");
+    let asked = drive(&mut raft, from(2, 4, chunk(150, 3))).send;
+    let wanted = Message::SnapshotReply { last: at(150, 2), next: 0, installed: false };
+    assert_eq!(asked.last().map(|envelope| &envelope.body), Some(&wanted));
+    assert_eq!(drive(&mut raft, from(2, 4, chunk(150, 0))).store_chunks.len(), 1);
+}
+
 #[test]
 fn a_broken_link_makes_the_leader_probe_from_the_match() {
     let mut raft = start(restored(0, None, vec![])).expect("it fits");

@@ -161,3 +161,23 @@ fn terms_are_kept_within_the_caps() {
     }
     assert!(matches!(rig.run(Command::OpenSession), Ok(Reply::Session { ttl_ms: 60_000, window: 1024, .. })));
 }
+
+/// A client that never acknowledges must not fill the memory of every replica unseen.
+#[test]
+fn kept_replies_count_as_bytes_of_the_store() {
+    let mut rig = Rig::new();
+    let session = rig.open(1000, 10);
+    let send = |rig: &mut Rig, seq, acked_below| {
+        let checks = vec![Change::Check { key: bytes("k"), expect: Expect::Absent }; 100];
+        assert!(rig.log(stamp(session, seq, acked_below), Command::Batch(checks)).is_ok());
+        rig.machine.stats().bytes
+    };
+    let one = send(&mut rig, 1, 1);
+    assert!(one > 1000, "{one}");
+    assert_eq!(send(&mut rig, 2, 1), 2 * one);
+    assert_eq!(send(&mut rig, 2, 1), 2 * one, "a retry keeps nothing more");
+    assert_eq!(restored(&rig.machine, 1000).stats().bytes, 2 * one);
+    assert_eq!(send(&mut rig, 3, 3), one);
+    rig.advance(1000);
+    assert_eq!((rig.machine.stats().sessions, rig.machine.stats().bytes), (0, 0));
+}
