@@ -5,7 +5,8 @@ use std::io;
 /// A directory of files with explicit durability. Nothing is durable before the call that makes it so: file
 /// contents and length by [`Disk::sync`] (or [`Disk::write_durable`]), names by [`Disk::sync_dir`].
 ///
-/// A full disk is `io::ErrorKind::StorageFull`. Any other error leaves the state of the file unknown.
+/// A full disk is `io::ErrorKind::StorageFull`, or `QuotaExceeded`. Any other error leaves the state of the file
+/// unknown.
 pub trait Disk: Send + Sync {
     /// Names of all files, in ascending order.
     ///

@@ -18,6 +18,11 @@ impl fmt::Display for Place {
     }
 }
 
+/// Whether there is no room: none on the device, or none for this user. Either way nothing is broken.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Why an operation on a running log or snapshot store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
@@ -82,7 +87,7 @@ impl StorageError {
 
     /// A failed call, told from a full disk, where nothing that is needed was touched.
     pub(crate) fn of_write(call: &'static str, file: &str, needed: u64, error: &io::Error) -> Self {
-        if error.kind() == io::ErrorKind::StorageFull {
+        if is_full(error) {
             return StorageError::Full { file: file.to_owned(), needed };
         }
         StorageError::failed(call, file, error)
@@ -184,5 +189,19 @@ impl From<StorageError> for OpenError {
             StorageError::Damaged { place, found } => OpenError::Damaged { place, found },
             other => OpenError::Io { call: "start", file: String::new(), reason: other.to_string() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_used_up_is_a_full_disk_and_other_errors_are_not() {
+        for code in [libc::ENOSPC, libc::EDQUOT] {
+            let error = StorageError::of_write("write", "f", 5, &io::Error::from_raw_os_error(code));
+            assert_eq!(error, StorageError::Full { file: "f".to_owned(), needed: 5 });
+        }
+        assert!(StorageError::of_write("write", "f", 5, &io::Error::from_raw_os_error(libc::EIO)).is_fatal());
     }
 }

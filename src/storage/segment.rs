@@ -8,7 +8,7 @@ use std::io;
 
 use super::collect::ROUNDS;
 use super::disk::Disk;
-use super::error::StorageError;
+use super::error::{StorageError, is_full};
 use super::frame::{self, FRAME_HEADER, SegmentHeader};
 use super::log::{Log, Reserve, Segment};
 use super::record;
@@ -158,7 +158,7 @@ impl Log {
         }
         let target = if self.options.rules.head_before_name { &spare.name } else { &name };
         if let Err(error) = self.disk.write_durable(target, 0, &self.buffer) {
-            if error.kind() == io::ErrorKind::StorageFull {
+            if is_full(&error) {
                 self.spares.ready.push(spare.clone());
                 return Err(StorageError::Full { file: spare.name, needed: head });
             }
