@@ -223,3 +223,13 @@ fn a_start_needs_no_free_space_while_a_spare_is_left() {
     let (_, recovered) = Log::open(disk, options()).expect("the reserved spare is there");
     assert_eq!(recovered.groups[&GroupId(1)].last().index, indexes[&GroupId(1)]);
 }
+
+#[test]
+fn a_log_that_is_missing_is_told_from_one_that_was_never_begun() {
+    let disk = || Arc::new(SimDisk::new(1));
+    let begun = LogOptions { begun: true, ..options() };
+    assert!(matches!(Log::open(disk(), begun.clone()), Err(OpenError::Missing)));
+    let disk = disk();
+    Log::open(Arc::clone(&disk) as Arc<_>, options()).expect("a new log");
+    Log::open(disk, begun).expect("it is there");
+}

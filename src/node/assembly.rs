@@ -76,9 +76,9 @@ impl Node {
         config: &Config,
         id: NodeId,
     ) -> Result<Node, Failure> {
-        let Identified { store, peers, lock } = environment.identify(config, id)?;
+        let Identified { store, peers, mut log, lock } = environment.identify(config, id)?;
         let (ending, mut endings) = unbounded_channel();
-        let (storage, recovered) = Storage::open(config, id, environment, ending.clone())?;
+        let (storage, recovered) = Storage::open(config, id, environment, &mut *log, ending.clone())?;
         let registry = Registry::new(environment.random());
         let failed = ending.clone();
         let watch = environment.watch(config, &registry).map_err(no_thread)?;
@@ -389,3 +389,6 @@ fn acquaintance(router: Arc<Router>, peers: Box<dyn PeerMemory>) -> Known {
 
 /// How long an orderly stop of a node may take before the process ends anyway.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

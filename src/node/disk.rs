@@ -7,11 +7,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::config::Config;
-use super::environment::{Disks, Environment, LogOwner, OpenLog};
+use super::environment::{Disks, Environment, LogMemory, LogOwner, OpenLog};
 use super::exit::{DAMAGED, Failure, INTERNAL, UNAVAILABLE};
+use super::identity::IdentityError;
 use crate::logic::ids::NodeId;
 use crate::storage::{
     Disk, DiskFaults, FaultyDisk, LogOptions, LogWriter, OpenError, Recovered, SnapshotStore, WalHandle,
+    is_full,
 };
 
 /// What of a node is its disk.
@@ -30,17 +32,22 @@ impl Storage {
         config: &Config,
         id: NodeId,
         environment: &dyn Environment,
+        memory: &mut dyn LogMemory,
         ending: UnboundedSender<Failure>,
     ) -> Result<(Storage, Recovered), Failure> {
         let faults = DiskFaults::new();
         let Disks { log, snapshots, bytes } = environment.disks(config, id).map_err(storage_failure)?;
         let (log, snapshots) = (faulty(config, log, &faults), faulty(config, snapshots, &faults));
-        let options = LogOptions { segment_bytes: config.storage.segment_bytes, ..LogOptions::new(id) };
+        let (segment_bytes, begun) = (config.storage.segment_bytes, memory.is_begun());
+        let options = LogOptions { segment_bytes, begun, ..LogOptions::new(id) };
         let fatal = move |error: crate::storage::StorageError| {
             let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
         };
         let log = environment.open_log(log, options, Box::new(fatal)).map_err(storage_failure)?;
         let OpenLog { owner, wal, recovered } = log;
+        if !begun {
+            note_begun(memory)?;
+        }
         for note in &recovered.notes {
             tracing::warn!("{note}");
         }
@@ -87,6 +94,21 @@ impl Drop for OwnThread {
     }
 }
 
+/// The log is there and durable, and nothing has been promised yet. A full disk must not keep a node from its start,
+/// if it has what it needs: the next one tries again.
+fn note_begun(memory: &mut dyn LogMemory) -> Result<(), Failure> {
+    match memory.note_begun() {
+        Err(IdentityError::Io { action, path, source }) if is_full(&source) => {
+            tracing::warn!(
+                "cannot {action} {}: {source}; the loss of the log would not be noticed",
+                path.display()
+            );
+            Ok(())
+        }
+        noted => Ok(noted?),
+    }
+}
+
 fn faulty(config: &Config, disk: Arc<dyn Disk>, faults: &DiskFaults) -> Arc<dyn Disk> {
     if config.chaos.enabled {
         return Arc::new(FaultyDisk::new(disk, faults.clone()));
@@ -107,7 +129,10 @@ pub(super) fn bytes_below(dir: &Path) -> u64 {
 
 fn storage_failure(error: OpenError) -> Failure {
     let code = match error {
-        OpenError::Damaged { .. } | OpenError::NewerFormat { .. } | OpenError::OtherNode { .. } => DAMAGED,
+        OpenError::Damaged { .. }
+        | OpenError::Missing
+        | OpenError::NewerFormat { .. }
+        | OpenError::OtherNode { .. } => DAMAGED,
         OpenError::Locked { .. } | OpenError::Full { .. } => UNAVAILABLE,
         OpenError::Io { .. } => INTERNAL,
     };

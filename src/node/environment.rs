@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::config::Config;
 use super::disk::{OwnThread, bytes_below};
 use super::exit::INTERNAL;
-use super::identity::{DataDir, IdentityError, PeerStores, members};
+use super::identity::{DataDir, IdentityError, LogNote, PeerStores, members};
 use super::settings;
 use crate::actors::background::Background;
 use crate::actors::clock::{NodeClock, WallClock};
@@ -77,6 +77,8 @@ pub struct Identified {
     pub store: u64,
     /// The stores of its peers.
     pub peers: Box<dyn PeerMemory>,
+    /// Whether it has a log already.
+    pub log: Box<dyn LogMemory>,
     /// Keeps others out for as long as it is kept.
     pub lock: Box<dyn Any>,
 }
@@ -88,6 +90,18 @@ pub trait PeerMemory: Send {
     /// # Errors
     /// [`IdentityError::NewStore`] when it shows another number; also when nothing can be remembered.
     fn admit(&mut self, peer: NodeId, store: u64) -> Result<(), IdentityError>;
+}
+
+/// Remembers, elsewhere than in the log, that the log was begun.
+pub trait LogMemory {
+    /// Whether that is noted.
+    fn is_begun(&self) -> bool;
+
+    /// Notes it, durably.
+    ///
+    /// # Errors
+    /// When nothing can be noted.
+    fn note_begun(&mut self) -> Result<(), IdentityError>;
 }
 
 /// The disks of a node.
@@ -151,8 +165,8 @@ impl Environment for OperatingSystem {
     fn identify(&self, config: &Config, id: NodeId) -> Result<Identified, IdentityError> {
         let data = DataDir::open(&config.data_dir(id), &config.cluster.id, id)?;
         members::check(&data, &config.cluster.nodes.iter().map(|node| node.id).collect())?;
-        let peers = Box::new(PeerStores::open(&data)?);
-        Ok(Identified { store: data.store(), peers, lock: Box::new(data) })
+        let (peers, log) = (Box::new(PeerStores::open(&data)?), Box::new(LogNote::open(&data)?));
+        Ok(Identified { store: data.store(), peers, log, lock: Box::new(data) })
     }
 
     fn disks(&self, config: &Config, id: NodeId) -> Result<Disks, OpenError> {
@@ -188,5 +202,15 @@ impl Environment for OperatingSystem {
 impl PeerMemory for PeerStores {
     fn admit(&mut self, peer: NodeId, store: u64) -> Result<(), IdentityError> {
         PeerStores::admit(self, peer, store)
+    }
+}
+
+impl LogMemory for LogNote {
+    fn is_begun(&self) -> bool {
+        LogNote::is_begun(self)
+    }
+
+    fn note_begun(&mut self) -> Result<(), IdentityError> {
+        LogNote::note_begun(self)
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Raft's safety rests on nodes that remember their votes and what they acknowledged. Starting a node on another
 //! node's directory, or on an empty one after it had data, breaks that silently; so both are refused: the first by
-//! the node itself, the second by its peers, which remember the number they saw ([`PeerStores`]).
+//! the node itself, the second by its peers, which remember the number they saw ([`PeerStores`]). A directory that has
+//! lost its log only is refused by the node again ([`LogNote`]).
 
 pub(super) mod members;
 
@@ -24,6 +25,7 @@ pub const FORMAT: u32 = 1;
 
 const IDENTITY_FILE: &str = "identity.toml";
 const PEERS_FILE: &str = "peers.toml";
+const LOG_NOTE_FILE: &str = "log-begun";
 const LOCK_FILE: &str = "lock";
 
 /// Why a data directory, or a peer's, is refused.
@@ -313,6 +315,44 @@ impl PeerStores {
                 Ok(())
             }
         }
+    }
+}
+
+/// Says whether the log of a data directory was begun: one that is missing later is lost, and the node's votes with it.
+#[derive(Debug)]
+pub struct LogNote {
+    dir: PathBuf,
+    begun: bool,
+}
+
+impl LogNote {
+    /// Looks whether it is noted in a data directory.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub fn open(dir: &DataDir) -> Result<Self, IdentityError> {
+        let dir = dir.path().to_path_buf();
+        let path = dir.join(LOG_NOTE_FILE);
+        let begun = path.try_exists().map_err(io_error("look for", &path))?;
+        Ok(Self { dir, begun })
+    }
+
+    /// Whether it was begun.
+    pub fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Notes that it was begun, durably before this returns. To be called when the log is durable, so that a crash in
+    /// between leaves a log without a note, which is harmless, and before the node promises anything.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note_begun(&mut self) -> Result<(), IdentityError> {
+        const TEXT: &str =
+            "# This node has a log: it is not started without. Written once; do not edit or delete.\n";
+        write_durably(&self.dir, LOG_NOTE_FILE, TEXT)?;
+        self.begun = true;
+        Ok(())
     }
 }
 

@@ -2,10 +2,11 @@
 //! in which a node starts there.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::actors::tap::{Tap, TapPoint};
 use crate::logic::ids::NodeId;
 use crate::net::transport::Transport;
 use crate::node::config::Config;
-use crate::node::environment::{Disks, Environment, Identified, OpenLog, PeerMemory};
+use crate::node::environment::{Disks, Environment, Identified, LogMemory, OpenLog, PeerMemory};
 use crate::node::identity::IdentityError;
 use crate::storage::{Disk, Fatal, LogOptions, OpenError, SimDisk, SteppedLog};
 
@@ -42,6 +43,7 @@ pub struct Machine {
     born: Instant,
     store: u64,
     peers: PeerNotes,
+    log_begun: Rc<Cell<bool>>,
     transport: Arc<dyn Transport>,
     random: RefCell<fastrand::Rng>,
     tap: Arc<dyn Tap>,
@@ -63,6 +65,7 @@ impl Machine {
             born: Instant::now(),
             store: random.u64(1..),
             peers: PeerNotes::default(),
+            log_begun: Rc::default(),
             transport,
             random: RefCell::new(random),
             tap,
@@ -103,8 +106,8 @@ impl Environment for Machine {
     }
 
     fn identify(&self, _: &Config, _: NodeId) -> Result<Identified, IdentityError> {
-        let peers = Box::new(Peers(self.peers.clone()));
-        Ok(Identified { store: self.store, peers, lock: Box::new(()) })
+        let (peers, log) = (Box::new(Peers(self.peers.clone())), Box::new(LogNote(self.log_begun.clone())));
+        Ok(Identified { store: self.store, peers, log, lock: Box::new(()) })
     }
 
     fn disks(&self, _: &Config, _: NodeId) -> Result<Disks, OpenError> {
@@ -154,5 +157,19 @@ impl PeerMemory for Peers {
             known if known == store => Ok(()),
             known => Err(IdentityError::NewStore { node: peer, known, found: store, path: PathBuf::new() }),
         }
+    }
+}
+
+/// Noted at once, durably.
+struct LogNote(Rc<Cell<bool>>);
+
+impl LogMemory for LogNote {
+    fn is_begun(&self) -> bool {
+        self.0.get()
+    }
+
+    fn note_begun(&mut self) -> Result<(), IdentityError> {
+        self.0.set(true);
+        Ok(())
     }
 }

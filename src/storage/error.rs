@@ -147,6 +147,14 @@ pub enum OpenError {
         /// What was expected, and what is there.
         found: String,
     },
+    /// There is no log, where there was one.
+    #[error(
+        "the log is missing: the directory `log` in the data directory holds no segment, but this node has kept its \
+         votes and entries there. Without them it cannot know what it promised, so it does not start. Bring the files \
+         back; if they are lost, remove this member from the cluster, and add the node again under a new id with an \
+         empty data directory"
+    )]
+    Missing,
     /// The files were written by a newer program.
     #[error("{file} has format version {found}, this program reads up to {supported}. Start a newer quorate")]
     NewerFormat {

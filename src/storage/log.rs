@@ -33,6 +33,8 @@ pub struct LogOptions {
     pub spares: usize,
     /// A group whose log is larger is not moved out of an old segment, but named as heavy.
     pub relocate_bytes: u64,
+    /// The log was begun in an earlier life: a directory without one has lost it.
+    pub begun: bool,
     /// For tests.
     #[doc(hidden)]
     pub rules: Rules,
@@ -48,6 +50,7 @@ impl LogOptions {
             keep_segments: 4,
             spares: 2,
             relocate_bytes: 2 << 20,
+            begun: false,
             rules: Rules::default(),
         }
     }
@@ -112,7 +115,7 @@ impl Log {
     /// Opens the log in `disk`, or begins one in an empty directory, and starts a new segment.
     ///
     /// # Errors
-    /// `Damaged` if something that was acknowledged is not there; else see [`OpenError`].
+    /// `Damaged` or `Missing` if something that was acknowledged is not there; else see [`OpenError`].
     ///
     /// # Panics
     /// If the options are outside their ranges.

@@ -45,6 +45,7 @@ mod writer;
 pub use crate::logic::raft::entry::SnapshotMark;
 pub use batch::{Batch, Recovered, RecoveredGroup};
 pub use disk::Disk;
+pub(crate) use error::is_full;
 pub use error::{OpenError, Place, StorageError};
 pub use faults::{DiskFaults, FaultyDisk};
 pub use log::{Log, LogOptions, LogStatistics};

@@ -43,6 +43,9 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Log, Rec
         disk.sync_dir().map_err(|error| io("sync", "the log directory", error))?;
     }
     let (ids, spares) = inventory(&*disk)?;
+    if ids.is_empty() && options.begun {
+        return Err(OpenError::Missing);
+    }
     let mut replay = Replay {
         options: &options,
         groups: BTreeMap::new(),
