@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quorate::logic::ids::{GroupId, LogPosition, NodeId};
 use quorate::logic::raft::entry::{Entry, Payload, SnapshotMeta};
 use quorate::logic::raft::membership::Membership;
-use quorate::storage::{Batch, Log, LogOptions, OpenError, RealDisk, Recovered, SimDisk, SnapshotMark};
+use quorate::storage::{Batch, Disk, Log, LogOptions, OpenError, RealDisk, Recovered, SimDisk, SnapshotMark};
 use storage_model::Model;
 
 fn options() -> LogOptions {
@@ -222,6 +222,37 @@ fn a_start_needs_no_free_space_while_a_spare_is_left() {
     disk.limit_space(0);
     let (_, recovered) = Log::open(disk, options()).expect("the reserved spare is there");
     assert_eq!(recovered.groups[&GroupId(1)].last().index, indexes[&GroupId(1)]);
+}
+
+#[test]
+fn a_spare_that_is_too_short_is_not_counted_on() {
+    let disk = Arc::new(SimDisk::new(1));
+    let (mut log, _) = Log::open(Arc::clone(&disk) as Arc<_>, options()).expect("a new log");
+    log.maintain().expect("healthy");
+    drop(log);
+    let spares = disk.files().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".free"));
+    let spares: Vec<String> = spares.collect();
+    // A crash while the one that is taken first was written out.
+    disk.truncate(&spares[0], 512).expect("a file");
+    disk.limit_space(0);
+    let (mut log, _) = Log::open(Arc::clone(&disk) as Arc<_>, options()).expect("the other is whole");
+    disk.unlimit_space();
+    log.maintain().expect("healthy");
+    let least = disk.files().into_iter().map(|(_, bytes)| bytes).min();
+    assert_eq!(least, Some(options().segment_bytes), "{:?}", disk.files());
+}
+
+#[test]
+fn the_segments_of_a_log_that_had_shorter_ones_are_no_spares() {
+    let disk = Arc::new(SimDisk::new(1));
+    let (mut log, _) = Log::open(Arc::clone(&disk) as Arc<_>, options()).expect("a new log");
+    log.maintain().expect("healthy");
+    drop(log);
+    let longer = LogOptions { segment_bytes: 2 * options().segment_bytes, ..options() };
+    let (mut log, _) = Log::open(Arc::clone(&disk) as Arc<_>, longer.clone()).expect("room");
+    log.maintain().expect("healthy");
+    let least = disk.files().into_iter().map(|(_, bytes)| bytes).min();
+    assert_eq!(least, Some(longer.segment_bytes), "{:?}", disk.files());
 }
 
 #[test]

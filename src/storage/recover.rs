@@ -16,7 +16,7 @@ use super::frame::{self, BadHeader, FRAME_HEADER, SegmentHeader, VERSION};
 use super::group::{GroupLog, Live, Position};
 use super::log::{Log, LogOptions, LogStatistics, Reserve, Segment};
 use super::record::{Reader, Record};
-use super::segment::{FileKind, Spares, file_kind, segment_name};
+use super::segment::{FileKind, Spares, discard, file_kind, segment_name};
 use crate::logic::ids::GroupId;
 
 /// State while the segments are read in order.
@@ -42,7 +42,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Log, Rec
     if options.rules.sync_names_at_open {
         disk.sync_dir().map_err(|error| io("sync", "the log directory", error))?;
     }
-    let (ids, spares) = inventory(&*disk)?;
+    let (ids, spares) = inventory(&*disk, &options)?;
     if ids.is_empty() && options.begun {
         return Err(OpenError::Missing);
     }
@@ -87,7 +87,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Log, Rec
 }
 
 /// Numbers of the segments, ascending, and the spares.
-fn inventory(disk: &dyn Disk) -> Result<(Vec<u32>, Spares), OpenError> {
+fn inventory(disk: &dyn Disk, options: &LogOptions) -> Result<(Vec<u32>, Spares), OpenError> {
     let mut ids = Vec::new();
     let mut spares = Spares::default();
     for name in disk.list().map_err(|error| OpenError::io("list", "the log directory", &error))? {
@@ -97,7 +97,13 @@ fn inventory(disk: &dyn Disk) -> Result<(Vec<u32>, Spares), OpenError> {
                 // Its length may be news to the device; appends rely on it.
                 disk.sync(&name).map_err(|error| OpenError::io("sync", &name, &error))?;
                 let bytes = disk.size(&name).map_err(|error| OpenError::io("stat", &name, &error))?;
-                spares.found(number, bytes);
+                // One that is shorter was cut off while it was written out, or is of the time when segments were. It
+                // cannot be relied on when the disk is full; and what it takes may be needed before the first append.
+                if bytes < options.segment_bytes {
+                    discard(disk, &name)?;
+                } else {
+                    spares.found(number, bytes);
+                }
             }
             FileKind::Other => {}
         }

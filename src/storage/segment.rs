@@ -48,7 +48,7 @@ pub(super) fn file_kind(name: &str) -> FileKind {
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
     name: String,
-    /// Its length, all of it written.
+    /// Its length, all of it written; that of a segment at least.
     bytes: u64,
 }
 
@@ -232,7 +232,9 @@ impl Log {
         if self.options.rules.sync_name_before_reuse {
             self.disk.sync_dir().map_err(|error| self.fail("sync", "the log directory", &error))?;
         }
-        if self.spares.ready.len() + self.spares.preparing < self.options.spares {
+        let wanted = self.spares.ready.len() + self.spares.preparing < self.options.spares;
+        // Segments may have been shorter when this one was begun.
+        if wanted && segment.bytes >= self.options.segment_bytes {
             self.spares.ready.push(Spare { name: spare, bytes: segment.bytes });
         } else {
             self.spares.discard.push(spare);
