@@ -43,10 +43,19 @@ pub struct SnapshotDesk {
 }
 
 /// What is open at the moment; touched on the thread only.
-#[derive(Default)]
 struct Open {
     outgoing: Option<(SnapshotMark, SnapshotReader)>,
     incoming: Option<(StoreKey, Incoming)>,
+    thread: Background,
+}
+
+impl Drop for Open {
+    /// What is not received to its end is deleted, which may block.
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take() {
+            self.thread.run(move || drop(incoming));
+        }
+    }
 }
 
 /// Which transfer is on its way in, of which life of the peer.
@@ -60,7 +69,8 @@ impl SnapshotDesk {
         read: Port<ChunkRead>,
         stored: Port<ChunkStored>,
     ) -> Self {
-        SnapshotDesk { store, thread, read, stored, open: Arc::default() }
+        let open = Open { outgoing: None, incoming: None, thread: thread.clone() };
+        SnapshotDesk { store, thread, read, stored, open: Arc::new(Mutex::new(open)) }
     }
 
     /// Reads a chunk of a snapshot for a follower; `None`: it is not kept any more.
@@ -132,6 +142,8 @@ impl SnapshotDesk {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (life, chunk.transfer);
         if chunk.number == 0 {
+            // Its file goes before the new one comes, which may have the same name.
+            open.incoming = None;
             open.incoming = Some((key, self.store.receive(chunk.meta)?));
         }
         let Some((_, incoming)) = open.incoming.as_mut().filter(|(opened, _)| *opened == key) else {
@@ -292,6 +304,36 @@ mod tests {
         assert!(matches!(desk.store_now(1, chunk(0, false)), Err(StorageError::BadChunk(_))));
         desk.open.lock().expect("no test panics with it").incoming = None;
         assert!(matches!(desk.store_now(1, chunk(1, true)), Err(StorageError::BadChunk(_))));
+    }
+
+    /// Both have the same name while they are received.
+    #[test]
+    fn a_transfer_that_begins_anew_keeps_its_file() {
+        let (from, to) = (Arc::new(SimDisk::new(1)), Arc::new(SimDisk::new(2)));
+        let meta = SnapshotMeta {
+            group: GroupId(1),
+            last: LogPosition { index: 5, term: 1 },
+            membership: Membership::of_voters([NodeId(1)]),
+        };
+        let store = SnapshotStore::open(from, None).expect("an empty disk");
+        let mut writer = store.create(meta.clone()).expect("there is room");
+        writer.push(b"one").expect("there is room");
+        writer.push(b"two").expect("there is room");
+        let mark = writer.finish().expect("there is room");
+        let reader = store.read(&mark).expect("it is complete");
+        let nobody = Slot::<Nobody>::new("nobody");
+        let store = SnapshotStore::open(to, None).expect("an empty disk");
+        let desk = SnapshotDesk::new(store, Background::queue(|_| {}), nobody.port(), nobody.port());
+        let chunk = |transfer, number| StoreChunk {
+            transfer,
+            meta: meta.clone(),
+            number,
+            last: number == 1,
+            data: reader.stored_chunk(number).expect("verified"),
+        };
+        assert_eq!(desk.store_now(1, chunk(1, 0)).expect("good"), None);
+        assert_eq!(desk.store_now(1, chunk(2, 0)).expect("good"), None);
+        assert_eq!(desk.store_now(1, chunk(2, 1)).expect("good"), Some(mark));
     }
 
     #[test]

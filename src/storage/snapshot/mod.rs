@@ -38,7 +38,7 @@ enum Name {
     /// A complete snapshot.
     Complete(GroupId, LogPosition),
     /// One being received.
-    Part(GroupId, LogPosition),
+    Part(GroupId),
     /// One being written.
     Unfinished,
     Other,
@@ -54,7 +54,7 @@ impl Name {
         let last = LogPosition { index, term };
         match kind {
             "snap" => Name::Complete(group, last),
-            "part" => Name::Part(group, last),
+            "part" => Name::Part(group),
             "tmp" => Name::Unfinished,
             _ => Name::Other,
         }
@@ -73,8 +73,8 @@ fn complete_name(meta: &SnapshotMeta, digest: u32) -> String {
 }
 
 impl SnapshotStore {
-    /// Opens the directory and removes what unfinished writers left. `bytes_per_second` limits the writing of own
-    /// snapshots.
+    /// Opens the directory and removes what was not written or received to its end. `bytes_per_second` limits the
+    /// writing of own snapshots.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -82,17 +82,9 @@ impl SnapshotStore {
         let directory = "the snapshot directory";
         disk.sync_dir().map_err(|error| OpenError::io("sync", directory, &error))?;
         let names = disk.list().map_err(|error| OpenError::io("list", directory, &error))?;
-        let kinds: Vec<Name> = names.iter().map(|name| Name::parse(name)).collect();
-        for (name, kind) in names.iter().zip(&kinds) {
-            let obsolete = match *kind {
-                Name::Unfinished => true,
-                Name::Part(group, last) => kinds.iter().any(
-                    |other| matches!(*other, Name::Complete(same, newer) if same == group && newer >= last),
-                ),
-                _ => false,
-            };
-            if obsolete {
-                discard(&*disk, name)?;
+        for name in names {
+            if matches!(Name::parse(&name), Name::Unfinished | Name::Part(_)) {
+                discard(&*disk, &name)?;
             }
         }
         Ok(SnapshotStore { disk, bytes_per_second })
@@ -116,13 +108,14 @@ impl SnapshotStore {
     }
 
     /// Starts receiving a snapshot. Deletes what earlier attempts of the group left: another sender may cut the same
-    /// state into other chunks, so what is there must not be mixed with what comes.
+    /// state into other chunks, so what is there must not be mixed with what comes. An earlier [`Incoming`] of the
+    /// group must be dropped by now: dropped later, it would delete the new file.
     ///
     /// # Errors
     /// See [`StorageError`].
     pub fn receive(&self, meta: SnapshotMeta) -> Result<Incoming, StorageError> {
         for name in self.list()? {
-            if matches!(Name::parse(&name), Name::Part(group, _) if group == meta.group) {
+            if matches!(Name::parse(&name), Name::Part(group) if group == meta.group) {
                 discard(&*self.disk, &name)?;
             }
         }

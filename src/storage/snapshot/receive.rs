@@ -9,12 +9,15 @@ use crate::logic::raft::entry::SnapshotMark;
 use crate::logic::raft::entry::SnapshotMeta;
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
+use crate::storage::segment::discard;
 
-/// A snapshot being received.
+/// A snapshot being received. Dropping it unfinished deletes the file: it is never resumed.
 pub struct Incoming {
     disk: Arc<dyn Disk>,
     meta: SnapshotMeta,
     name: String,
+    /// The file has its final name.
+    published: bool,
     offset: u64,
     unsynced: u64,
     summary: Summary,
@@ -29,10 +32,11 @@ impl Incoming {
     ) -> Result<Incoming, StorageError> {
         let header = format::encode_header(&meta);
         let (offset, summary) = (header.len() as u64, Summary::new(&header));
-        let incoming = Incoming { disk, meta, name, offset, unsynced: 0, summary, complete: false };
-        let of_write = |error| StorageError::of_write("create", &incoming.name, offset, &error);
-        incoming.disk.create(&incoming.name).map_err(of_write)?;
-        incoming.disk.write(&incoming.name, 0, &header).map_err(of_write)?;
+        let of_write = |name: &str, error| StorageError::of_write("create", name, offset, &error);
+        disk.create(&name).map_err(|error| of_write(&name, error))?;
+        let (unsynced, published, complete) = (0, false, false);
+        let incoming = Incoming { disk, meta, name, published, offset, unsynced, summary, complete };
+        incoming.disk.write(&incoming.name, 0, &header).map_err(|error| of_write(&incoming.name, error))?;
         Ok(incoming)
     }
 
@@ -94,6 +98,18 @@ impl Incoming {
         // An earlier attempt may have left more behind.
         let failed = |error| StorageError::failed("truncate", &self.name, &error);
         self.disk.truncate(&self.name, self.offset).map_err(failed)?;
-        publish(&*self.disk, self.meta.clone(), &self.name, self.summary.digest())
+        let mark = publish(&*self.disk, self.meta.clone(), &self.name, self.summary.digest())?;
+        self.published = true;
+        Ok(mark)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = discard(&*self.disk, &self.name)
+        {
+            tracing::warn!(%error, "cannot delete a snapshot that was not received; the next start does");
+        }
     }
 }

@@ -152,3 +152,25 @@ fn a_chunk_may_be_as_long_as_the_longest_value() {
     }
     assert_eq!(incoming.finish().expect("room"), sent);
 }
+
+#[test]
+fn what_was_not_received_to_its_end_takes_no_room() {
+    let (from, to) = (Arc::new(SimDisk::new(1)), Arc::new(SimDisk::new(2)));
+    let sent = written(&store(&from), 9, &CHUNKS);
+    let reader = store(&from).read(&sent).expect("complete");
+    to.limit_space(1000);
+    let mut incoming = store(&to).receive(meta(9)).expect("room for the header");
+    incoming.store(0, &reader.stored_chunk(0).expect("verified"), false).expect("room");
+    let full = incoming.store(1, &reader.stored_chunk(1).expect("verified"), false);
+    assert!(matches!(full, Err(StorageError::Full { .. })));
+    drop(incoming);
+    assert_eq!((to.files(), to.used_bytes()), (vec![], 0));
+    to.limit_space(10);
+    assert!(matches!(store(&to).receive(meta(9)), Err(StorageError::Full { .. })));
+    assert_eq!(to.files(), []);
+
+    to.unlimit_space();
+    std::mem::forget(store(&to).receive(meta(9)).expect("room"));
+    store(&to);
+    assert_eq!(to.files(), [], "the next start cleans up after a crash");
+}
