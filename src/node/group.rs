@@ -177,7 +177,7 @@ fn applier_child(
 
 /// Reads the newest snapshot on a thread that may block.
 ///
-/// One that is damaged stays so: the node ends and says it, instead of trying for ever.
+/// One that is damaged or missing stays so: the node ends and says it, instead of trying for ever.
 async fn restore(shared: &Shared, group: GroupId, state: &RecoveredGroup) -> Result<Restored, String> {
     let (reply, answer) = oneshot::channel();
     let (store, mark) = (shared.snapshots.clone(), state.snapshot.clone());
@@ -187,11 +187,25 @@ async fn restore(shared: &Shared, group: GroupId, state: &RecoveredGroup) -> Res
     });
     let restored = answer.await.map_err(|_| "reading the snapshot was cut short".to_owned())?;
     restored.map_err(|error| {
-        if let RestoreError::Damaged(what) = &error {
-            let _ = shared.ending.send(Failure::new(DAMAGED, what.clone()));
+        if let Some(what) = beyond_repair(group, &error) {
+            let _ = shared.ending.send(Failure::new(DAMAGED, what));
         }
         error.to_string()
     })
+}
+
+/// What to say of an error that no further attempt can mend.
+fn beyond_repair(group: GroupId, error: &RestoreError) -> Option<String> {
+    match error {
+        RestoreError::Damaged(what) => Some(what.clone()),
+        // It is the newest that the log knows, and while this is read nobody takes or receives another.
+        RestoreError::Gone(file) => Some(format!(
+            "the snapshot {file} is missing, which the log names as the newest of {group}. Without it this replica has \
+             no state, so it does not start. Bring the file back; if it is lost, remove this member from the cluster, \
+             and add the node again under a new id with an empty data directory"
+        )),
+        RestoreError::Failed(_) => None,
+    }
 }
 
 fn peer_child(

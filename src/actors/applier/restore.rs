@@ -24,6 +24,9 @@ pub enum RestoreError {
     /// What is stored is not what was written: reading it again is of no use.
     #[error("{0}")]
     Damaged(String),
+    /// There is no such file.
+    #[error("the snapshot {0} is gone")]
+    Gone(String),
     /// Anything else: the next attempt may succeed.
     #[error("{0}")]
     Failed(String),
@@ -33,6 +36,7 @@ impl From<StorageError> for RestoreError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Damaged { .. } => RestoreError::Damaged(error.to_string()),
+            StorageError::Gone { file } => RestoreError::Gone(file),
             _ => RestoreError::Failed(error.to_string()),
         }
     }

@@ -3,9 +3,13 @@ use std::path::Path;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::logic::ids::LogPosition;
+use crate::logic::raft::entry::SnapshotMeta;
 use crate::net::memory::MemoryNetwork;
 use crate::node::config::ClusterNode;
 use crate::node::exit::DAMAGED;
+use crate::node::identity::DataDir;
+use crate::storage::{Batch, Log, LogOptions, RealDisk, SnapshotMark};
 
 const ID: NodeId = NodeId(1);
 
@@ -57,4 +61,23 @@ async fn a_log_without_a_note_of_it_is_noted_at_the_next_start() {
     start(&config).await.expect("the log is there");
     std::fs::remove_dir_all(dir.join("log")).expect("ours");
     start(&config).await.expect_err("it was noted again");
+}
+
+#[tokio::test]
+async fn a_missing_snapshot_that_the_log_names_is_damage() {
+    let root = tempfile::tempdir().expect("a directory");
+    let config = config(root.path());
+    let dir = config.data_dir(ID);
+    drop(DataDir::open(&dir, &config.cluster.id, ID).expect("created"));
+    let disk = RealDisk::open(dir.join("log")).expect("a free directory");
+    let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::new(ID) };
+    let (mut log, _) = Log::open(Arc::new(disk), options).expect("a new log");
+    let last = LogPosition { index: 5, term: 1 };
+    let meta = SnapshotMeta { group: GroupId(1), last, membership: Membership::of_voters([ID]) };
+    let mark = SnapshotMark { meta, name: "1-5-1-0.snap".to_owned(), digest: 0 };
+    log.append(&[Batch { snapshot: Some(mark), reset: Some(last), ..Batch::new(GroupId(1)) }]).expect("room");
+    drop(log);
+    let failure = start(&config).await.expect_err("its state is gone");
+    assert_eq!(failure.code, DAMAGED, "{failure}");
+    assert!(failure.message.starts_with("the snapshot 1-5-1-0.snap is missing"), "{failure}");
 }
