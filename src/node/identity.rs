@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::exit;
 use crate::logic::ids::NodeId;
+use crate::storage::create_durably;
 
 /// Version of the layout of a data directory.
 pub const FORMAT: u32 = 1;
@@ -129,7 +130,7 @@ impl DataDir {
     /// When it belongs to another node or cluster, is in use, damaged, not a data directory, or cannot be read or
     /// written.
     pub fn open(path: &Path, cluster: &str, node: NodeId) -> Result<Self, IdentityError> {
-        fs::create_dir_all(path).map_err(io_error("create", path))?;
+        create_durably(path).map_err(io_error("create", path))?;
         let lock = lock(path)?;
         let file = path.join(IDENTITY_FILE);
         let identity = match fs::read_to_string(&file) {

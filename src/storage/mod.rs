@@ -5,8 +5,8 @@
 //!
 //! In reading order:
 //!
-//! * `disk`: what storage asks of a disk. `real` is a directory, `sim` a disk that fails from a seed, `faults`
-//!   makes a real disk slow, full or faulty while it runs.
+//! * `disk`: what storage asks of a disk. `real` is a directory (`directory` creates it), `sim` a disk that fails from
+//!   a seed, `faults` makes a real disk slow, full or faulty while it runs.
 //! * `batch`, `error`: what goes in, what comes back, and what can go wrong.
 //! * `frame`, `record`: the bytes of a segment, and of a frame's payload.
 //! * `log`: appending. `group` is what it knows of a group, `segment` starts segments and keeps spares, `collect`
@@ -27,6 +27,7 @@
 
 mod batch;
 mod collect;
+mod directory;
 mod disk;
 mod error;
 mod faults;
@@ -44,6 +45,7 @@ mod writer;
 
 pub use crate::logic::raft::entry::SnapshotMark;
 pub use batch::{Batch, Recovered, RecoveredGroup};
+pub(crate) use directory::create_durably;
 pub use disk::Disk;
 pub(crate) use error::is_full;
 pub use error::{OpenError, Place, StorageError};

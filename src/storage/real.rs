@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::directory::create_durably;
 use super::disk::Disk;
 use super::error::OpenError;
 
@@ -164,23 +165,6 @@ fn write_dsync(file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {
     // SAFETY: the vector describes `data`, which is only read and outlives the call; the descriptor is open.
     let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_DSYNC) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
-}
-
-/// Creates a directory and its missing parents, each made durable in its parent.
-fn create_durably(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    create_durably(parent)?;
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    File::open(parent)?.sync_all()
 }
 
 impl Disk for RealDisk {
