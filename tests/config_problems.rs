@@ -64,7 +64,7 @@ ping_ms = 1
   raft.inflight_appends (line 24): invalid value: integer `5000000000`, expected u32
   raft.lease_reads (line 25): expected true or false, found the integer 1
   raft.segment_bytes (line 26): unknown key; did you mean `storage.segment_bytes`?
-  storage.segment_bytes (line 29): 1000 is out of range; use 1048576 to 4294967296
+  storage.segment_bytes (line 29): 1000 is out of range; use 1048576 to 2147483648
   log.level (line 32): "loud" is not a level; use off, error, warn, info, debug, trace, or directives such as "info,quorate::net=debug"
   log.format (line 33): unknown variant `xml`, expected `text` or `json`
   launcher.backoff_max_ms (line 36): launcher.backoff_max_ms = 50 must be at least launcher.backoff_min_ms = 100: a pause grows from the one to the other

@@ -18,6 +18,9 @@ use crate::logic::raft::entry::{Entry, HardState};
 /// Largest frame, padding included: offsets within a file are kept in 32 bits.
 const MAX_FRAME: u64 = 1 << 30;
 
+/// Longest segment that may be asked for: a frame more still has its offsets in 32 bits.
+pub(crate) const MAX_SEGMENT: u64 = 2 << 30;
+
 /// How a log is laid out.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -124,7 +127,7 @@ impl Log {
             options.block.is_power_of_two() && (512..=65536).contains(&options.block),
             "block out of range"
         );
-        assert!(options.segment_bytes <= 2 << 30, "a segment is at most 2 GiB");
+        assert!(options.segment_bytes <= MAX_SEGMENT, "a segment is at most 2 GiB");
         assert!(options.keep_segments >= 1 && options.spares >= 1, "at least one segment and one spare");
         super::recover::open(disk, options)
     }

@@ -50,6 +50,7 @@ pub use disk::Disk;
 pub(crate) use error::is_full;
 pub use error::{OpenError, Place, StorageError};
 pub use faults::{DiskFaults, FaultyDisk};
+pub(crate) use log::MAX_SEGMENT;
 pub use log::{Log, LogOptions, LogStatistics};
 pub use real::RealDisk;
 #[doc(hidden)]

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::problems::ConfigProblems;
 use super::{ClusterNode, Config, ID_PLACEHOLDER};
 use crate::logic::kv::limits::caps;
+use crate::storage::MAX_SEGMENT;
 
 const KIB: i64 = 1024;
 const MIB: i64 = 1024 * KIB;
@@ -29,7 +30,7 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("raft.max_uncommitted_bytes", 64 * KIB, TIB),
     ("raft.max_log_bytes", 64 * KIB, TIB),
     ("raft.snapshot_chunk_bytes", 4 * KIB, 64 * MIB),
-    ("storage.segment_bytes", MIB, 4 * GIB),
+    ("storage.segment_bytes", MIB, MAX_SEGMENT as i64),
     ("storage.snapshot_after_log_bytes", 64 * KIB, TIB),
     ("storage.keep_log_entries", 0, 1_000_000_000),
     ("storage.keep_log_bytes", 0, TIB),
