@@ -133,10 +133,9 @@ impl DataDir {
         create_durably(path).map_err(io_error("create", path))?;
         let lock = lock(path)?;
         let file = path.join(IDENTITY_FILE);
-        let identity = match fs::read_to_string(&file) {
-            Ok(text) => check(path, &file, &text)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, cluster, node)?,
-            Err(error) => return Err(io_error("read", &file)(error)),
+        let identity = match read_text(&file)? {
+            Some(text) => check(path, &file, &text)?,
+            None => create(path, cluster, node)?,
         };
         if identity.cluster != cluster || identity.node != node {
             return Err(IdentityError::Foreign {
@@ -179,6 +178,18 @@ fn lock(dir: &Path) -> Result<File, IdentityError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(IdentityError::InUse { dir: dir.into() }),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+    }
+}
+
+/// Reads a file; `None`: there is none.
+fn read_text(path: &Path) -> Result<Option<String>, IdentityError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(IdentityError::Damaged { path: path.into(), what: "it is not UTF-8 text".into() })
+        }
+        Err(error) => Err(io_error("read", path)(error)),
     }
 }
 
@@ -272,11 +283,7 @@ impl PeerStores {
     pub fn open(dir: &DataDir) -> Result<Self, IdentityError> {
         let dir = dir.path().to_path_buf();
         let path = dir.join(PEERS_FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(io_error("read", &path)(error)),
-        };
+        let text = read_text(&path)?.unwrap_or_default();
         let damaged = |what: String| IdentityError::Damaged { path: path.clone(), what };
         let table: BTreeMap<String, String> =
             toml::from_str(&text).map_err(|error| damaged(error.message().into()))?;

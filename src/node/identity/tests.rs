@@ -87,3 +87,14 @@ fn a_peer_that_comes_back_with_a_wiped_directory_is_refused() {
     assert!(error.starts_with("n2 presents a new data directory: its store was 000000000000feed"), "{error}");
     peers.admit(NodeId(2), 0xfeed).expect("still the first");
 }
+
+#[test]
+fn files_that_are_not_text_are_damaged() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = open(root.path()).expect("created");
+    fs::write(root.path().join(PEERS_FILE), [0xff]).expect("written");
+    assert_eq!(PeerStores::open(&dir).expect_err("damaged").exit_code(), exit::DAMAGED);
+    drop(dir);
+    fs::write(root.path().join(IDENTITY_FILE), [0xff]).expect("written");
+    assert_eq!(open(root.path()).expect_err("damaged").exit_code(), exit::DAMAGED);
+}
