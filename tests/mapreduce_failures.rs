@@ -7,11 +7,12 @@ mod processes;
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mapreduce_support::text;
-use processes::{Ground, Stage, block_on, submission, submit};
+use processes::{Ground, Stage, Worker, block_on, submission, submit, succeeded};
+use quorate::logic::ids::NodeId;
 
 /// Submits a job that must fail; what the command says, and its exit code. No output may be there.
 fn refused(stage: &Stage, args: &[&str]) -> (String, i32) {
@@ -218,6 +219,59 @@ fn a_full_disk_where_output_is_wanted_leaves_it_with_the_cluster() {
         std::fs::read_to_string(&files[0]).expect("text").lines().map(|line| format!("{line}\n")).collect();
     lines.sort();
     assert_eq!(text::sorted_output(&out), lines.concat());
+}
+
+/// Submits a job that is not waited for, and waits until it is in this state. Returns its number.
+fn submit_detached(stage: &Stage, args: &[&str], state: &str) -> String {
+    let out = stage.path().join("unused");
+    let mut submit = processes::command(&stage.cluster, &["mr", "submit", "--detach", "--json"]);
+    let submitted = succeeded(submit.arg("--output").arg(&out).args(args).output().expect("it runs"));
+    let job = submitted["job"].to_string();
+    processes::wait_until(state, || {
+        let status = processes::command(&stage.cluster, &["mr", "status", &job, "--json"]).output();
+        succeeded(status.expect("it runs"))["state"] == state
+    });
+    job
+}
+
+/// Starts collecting the output of a job with a part that cannot be fetched yet, and cuts the cluster off before it can
+/// be. So what follows once the output is complete is asked in vain.
+fn collect_out_of_reach(stage: &Stage, worker: &Worker, job: &str, out: &Path, timeout: &str) -> Child {
+    worker.signal(libc::SIGSTOP);
+    let mut collect = processes::command(&stage.cluster, &["mr", "collect", job, "--timeout", timeout]);
+    let collect = collect.arg("--output").arg(out).stderr(Stdio::piped()).spawn().expect("it runs");
+    processes::wait_until("a part that is fetched", || out.join("_attempts/reduce-0.1").exists());
+    assert!(stage.cluster.signal(NodeId(1), libc::SIGSTOP));
+    worker.signal(libc::SIGCONT);
+    collect
+}
+
+/// Whatever fails after that, or interrupts it: the cluster may have dropped its own, so this is all there is.
+#[test]
+fn output_that_is_complete_is_never_taken_away_again() {
+    let stage = Stage::new(1, Ground::Common);
+    let files = text::files(stage.path(), 1, 1000);
+    let worker = stage.worker("w1");
+    stage.workers_are_up(1);
+    let submit = || submit_detached(&stage, &["wc", "--reducers", "1", "--input", &files[0]], "succeeded");
+
+    let (job, out) = (submit(), stage.path().join("untold"));
+    let collect = collect_out_of_reach(&stage, &worker, &job, &out, "1s");
+    let collect = collect.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&collect.stderr).into_owned();
+    assert!(collect.status.success() && said.contains("the output is complete, but"), "{said}");
+    assert_eq!(text::sorted_output(&out), text::word_counts(&files));
+    assert!(stage.cluster.signal(NodeId(1), libc::SIGCONT));
+    stage.workers_are_up(1);
+
+    let (job, out) = (submit(), stage.path().join("interrupted"));
+    let collect = collect_out_of_reach(&stage, &worker, &job, &out, "60s");
+    processes::wait_until("the output", || out.join("_SUCCESS").exists());
+    processes::tell(&collect, libc::SIGINT);
+    let collect = collect.wait_with_output().expect("it ends");
+    assert!(!collect.status.success(), "{collect:?}");
+    assert_eq!(text::sorted_output(&out), text::word_counts(&files));
+    assert!(stage.cluster.signal(NodeId(1), libc::SIGCONT));
 }
 
 /// A worker that is killed can clean up nothing; its command ends all the same.

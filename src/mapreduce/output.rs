@@ -91,22 +91,48 @@ impl OutputDirectory {
         // An attempt that lost may still write there; what cannot be removed is only untidy.
         let _ = fs::remove_dir_all(self.attempts());
         let success = self.path.join(SUCCESS);
-        File::create(&success)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| cannot_write(&success, &error))?;
-        sync_directory(&self.path)
+        let created = File::create(&success).and_then(|file| file.sync_all());
+        let said =
+            created.map_err(|error| cannot_write(&success, &error)).and_then(|()| sync_directory(&self.path));
+        said.inspect_err(|_| {
+            // What may not last must not say that all is there.
+            let _ = fs::remove_file(&success);
+        })
     }
 
-    /// Removes the directory of a job that failed, so that the next try finds the place free.
+    /// Whether it says that all is there.
+    pub fn is_complete(&self) -> bool {
+        self.path.join(SUCCESS).exists()
+    }
+
+    /// Removes the directory of a job that failed, so that the next try finds the place free. One that is complete
+    /// stays: whatever failed afterwards, the output may be nowhere else any more.
     ///
     /// # Errors
     /// If the file system refuses.
     pub fn abandon(&self) -> io::Result<()> {
-        fs::remove_dir_all(&self.path)
+        if self.is_complete() { Ok(()) } else { fs::remove_dir_all(&self.path) }
     }
 }
 
 /// A rename is durable when its directory is.
 fn sync_directory(path: &Path) -> Result<(), TaskFailure> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| cannot_write(path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_is_complete_is_not_removed_any_more() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("out");
+        OutputDirectory::create(&path).expect("made").abandon().expect("removed");
+        assert!(!path.exists());
+        let output = OutputDirectory::create(&path).expect("the place is free");
+        output.succeed().expect("written");
+        output.abandon().expect("nothing to do");
+        assert!(path.join(SUCCESS).exists());
+    }
 }

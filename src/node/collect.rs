@@ -43,6 +43,15 @@ pub enum CollectError {
     Write(String),
 }
 
+/// Output that was collected.
+#[derive(Debug)]
+pub struct Collected {
+    /// Its files.
+    pub files: Vec<PathBuf>,
+    /// Why the cluster could not be told. It may keep what it has of the output for ever.
+    pub untold: Option<ClerkError>,
+}
+
 /// How far collecting has come; shared with whoever shows it.
 #[derive(Debug, Default)]
 pub struct Collecting {
@@ -57,7 +66,7 @@ impl Collecting {
     }
 }
 
-/// Fetches the output of a finished job into `output`, and tells the cluster that it is there. Returns its files.
+/// Fetches the output of a finished job into `output`, and tells the cluster that it is there.
 ///
 /// It runs on the current thread's `LocalSet`, with a thread of its own for the disk.
 ///
@@ -72,7 +81,7 @@ pub async fn collect(
     job: JobId,
     output: &OutputDirectory,
     progress: &Arc<Collecting>,
-) -> Result<Vec<PathBuf>, CollectError> {
+) -> Result<Collected, CollectError> {
     let slot = Slot::<Shuffle>::new("shuffle");
     let spec = ShuffleSpec { cluster: String::new(), net: NetSettings::default(), transport };
     let child = ChildSpec::new("shuffle", move |_| Shuffle::new(spec.clone())).slot(&slot);
@@ -101,7 +110,7 @@ async fn collect_with(
     job: JobId,
     output: &OutputDirectory,
     progress: &Arc<Collecting>,
-) -> Result<Vec<PathBuf>, CollectError> {
+) -> Result<Collected, CollectError> {
     let mut files: Vec<PathBuf> = Vec::new();
     loop {
         let (parts, form) = client.job_parts(job).await?;
@@ -133,8 +142,9 @@ async fn collect_with(
         }
         if files.len() == parts.len() {
             output.succeed().map_err(|failure| CollectError::Write(failure.message))?;
-            client.job_collected(job).await?;
-            return Ok(files);
+            // From here on nothing takes the output away again: the cluster may have heard it, and dropped its own.
+            let untold = client.job_collected(job).await.err();
+            return Ok(Collected { files, untold });
         }
     }
 }

@@ -169,6 +169,22 @@ pub fn command(cluster: &Cluster, args: &[&str]) -> Command {
     command
 }
 
+/// Sends a signal to a process that was not waited for.
+pub fn tell(child: &Child, signal: i32) {
+    let pid = i32::try_from(child.id()).expect("a process id");
+    // SAFETY: kill(2) touches no memory, and the child was not waited for, so its number is its own.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "it does not run");
+}
+
+/// Waits until something is the case.
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The command that submits a job and waits for its end.
 pub fn submission(cluster: &Cluster, out: &Path, args: &[&str]) -> Command {
     let mut command = command(cluster, &["mr", "submit", "--json", "--timeout", "30s"]);
@@ -242,6 +258,11 @@ pub struct Worker(Child);
 impl Worker {
     pub fn runs(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Sends it a signal, such as SIGSTOP.
+    pub fn signal(&self, signal: i32) {
+        tell(&self.0, signal);
     }
 
     pub fn kill(&mut self) {

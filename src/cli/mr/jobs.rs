@@ -1,6 +1,6 @@
 //! list, status, logs, cancel, collect: jobs that were submitted.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use crate::logic::mapreduce::record::JobId;
 use crate::mapreduce::output::OutputDirectory;
 use crate::net::transport::TcpTransport;
 use crate::node::client::Client;
-use crate::node::collect::{CollectError, Collecting, collect};
+use crate::node::collect::{CollectError, Collected, Collecting, collect};
 use crate::node::exit::{self, Failure};
 
 /// Reads the number of a job: `7` or `job-7`.
@@ -172,22 +172,34 @@ pub(super) async fn fetch(
     progress: &Arc<Collecting>,
 ) -> Result<Vec<PathBuf>, Failure> {
     let collected = collect(client, TcpTransport::shared(), job, output, progress).await;
-    collected.map_err(|error| match error {
+    let Collected { files, untold } = collected.map_err(|error| match error {
         CollectError::Cluster(error) => explain(error),
         CollectError::NoOutput(text) => Failure::new(exit::REFUSED, text),
         CollectError::Write(text) => Failure::new(exit::UNAVAILABLE, text),
-    })
+    })?;
+    if let Some(error) = untold {
+        warn(format_args!(
+            "the output is complete, but the cluster may not know ({}); `quorate mr cancel {job}` lets it drop its \
+             own",
+            explain(error).message
+        ));
+    }
+    Ok(files)
+}
+
+/// Tells what went wrong where the command goes well all the same.
+pub(super) fn warn(text: impl std::fmt::Display) {
+    eprintln!("warning: {text}");
 }
 
 /// Removes an output directory that came to nothing, so that the next try finds the place free.
 pub(super) fn abandon(output: &OutputDirectory) {
     if let Err(error) = output.abandon() {
-        tracing::warn!(path = %path(output.path()), %error, "cannot remove an unfinished output directory");
+        warn(format_args!(
+            "cannot remove the unfinished output directory {}: {error}",
+            output.path().display()
+        ));
     }
-}
-
-fn path(path: &Path) -> std::path::Display<'_> {
-    path.display()
 }
 
 pub(super) fn now_ms() -> u64 {

@@ -1,5 +1,6 @@
 //! submit: run a job on the cluster.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,9 @@ pub(super) struct Args {
 
 /// What a job that was waited for came to.
 struct Finished {
-    line: JobLine,
+    number: JobId,
+    /// `None`: it could not be asked for once the output was there.
+    line: Option<JobLine>,
     files: Vec<String>,
 }
 
@@ -74,14 +77,24 @@ impl Args {
                     it with `quorate mr cancel`")),
             }
         });
-        let Finished { line, files } = finished.inspect_err(|_| jobs::abandon(&output))?;
-        let mut value = show::value(&line);
-        value["files"] = json!(files);
-        value["elapsed_ms"] = json!(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let text = show::full(&line, jobs::now_ms());
-        out.either(format_args!("{text}\n{} files in {}", files.len(), line.output), &value)?;
-        out.flush()?;
+        let finished = finished.inspect_err(|_| jobs::abandon(&output))?;
+        finished.show(&mut out, &self.job.output, began.elapsed())?;
         Ok(exit::OK)
+    }
+}
+
+impl Finished {
+    fn show(&self, out: &mut Output, directory: &Path, elapsed: Duration) -> Result<(), Failure> {
+        let Finished { number, line, files } = self;
+        let mut value = line.as_ref().map_or_else(|| json!({"job": number.0}), show::value);
+        value["files"] = json!(files);
+        value["elapsed_ms"] = json!(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        let text = match line {
+            Some(line) => show::full(line, jobs::now_ms()),
+            None => format!("job {number}: succeeded"),
+        };
+        out.either(format_args!("{text}\n{} files in {}", files.len(), directory.display()), &value)?;
+        out.flush()
     }
 }
 
@@ -109,8 +122,12 @@ async fn run(cluster: &Cluster, job: Job, output: &OutputDirectory) -> Result<Fi
     };
     wait(&client, number).await.map_err(goes_on)?;
     let files = jobs::fetch(&client, number, output, &Arc::new(Collecting::default())).await?;
-    let line = client.job(number).await.map_err(explain)?;
-    Ok(Finished { line, files: files.iter().map(|file| file.display().to_string()).collect() })
+    // The output is there, so that this is not known is no failure of the job.
+    let line = cluster.client().job(number).await;
+    let line =
+        line.inspect_err(|error| jobs::warn(format_args!("what job {number} did is not known: {error}")));
+    let files = files.iter().map(|file| file.display().to_string()).collect();
+    Ok(Finished { number, line: line.ok(), files })
 }
 
 /// Waits until the job is done, and shows how it gets on.
