@@ -10,6 +10,7 @@ use mapreduce_support::text;
 use quorate::logic::mapreduce::coordinator::JobState;
 use quorate::logic::mapreduce::job::Phase;
 use quorate::logic::mapreduce::record::Record;
+use quorate::node::collect::CollectError;
 
 #[test]
 fn a_job_runs_on_all_nodes_and_its_output_is_that_of_a_sequential_program() {
@@ -128,6 +129,25 @@ fn a_job_that_is_cancelled_stops_its_commands() {
         client.cancel_job(job).await.expect("it runs");
         assert_eq!(cluster.ended(&client, job).await, JobState::Cancelled);
         cluster.forgotten(job).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn output_that_was_collected_or_given_up_cannot_be_collected() {
+    alone(async {
+        let cluster = Embedded::start(1).await;
+        let input = text::files(cluster.path(), 1, 100);
+        let client = cluster.client().await;
+        let collected = cluster.submit(&client, cluster.job("wc", &input, 1)).await;
+        cluster.collect(&client, collected).await;
+        let cancelled = cluster.submit(&client, cluster.job("wc", &input, 1)).await;
+        assert_eq!(cluster.ended(&client, cancelled).await, JobState::Succeeded);
+        client.cancel_job(cancelled).await.expect("it is known");
+        for (job, why) in [(collected, "was collected"), (cancelled, "ancelled")] {
+            let again = cluster.try_collect(&client, job, "again", "user").await.expect_err("nothing is there");
+            assert!(matches!(&again, CollectError::NoOutput(text) if text.contains(why)), "{again}");
+        }
         cluster.stop().await;
     });
 }

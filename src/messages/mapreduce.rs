@@ -125,7 +125,7 @@ pub enum MapReduceReply {
     },
     /// To `Parts`.
     Parts {
-        /// One for each reducer, in order; empty while the job runs.
+        /// One for each reducer, in order; empty while the job runs, and once its output was collected or given up.
         parts: Vec<Place>,
         /// How the files are to be called.
         form: Form,

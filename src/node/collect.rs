@@ -123,6 +123,10 @@ async fn collect_with(
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
+                JobState::Collected => {
+                    let text = format!("job {job} has no output any more: it was collected");
+                    return Err(CollectError::NoOutput(text));
+                }
                 state => {
                     return Err(CollectError::NoOutput(format!("job {job} has no output: it is {state:?}")));
                 }

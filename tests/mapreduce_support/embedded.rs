@@ -16,7 +16,7 @@ use quorate::mapreduce::plan::plan;
 use quorate::messages::admin::Chaos;
 use quorate::net::memory::MemoryNetwork;
 use quorate::node::assembly::Node;
-use quorate::node::collect::{Collecting, collect};
+use quorate::node::collect::{CollectError, Collecting, collect};
 use quorate::node::config::{ClusterNode, Config};
 use quorate::{Client, ClientOptions};
 
@@ -99,12 +99,24 @@ impl Embedded {
 
     /// Collects the output, and returns its lines, sorted.
     pub async fn collect(&self, client: &Client, job: JobId) -> String {
-        let path: PathBuf = self.path().join(format!("out-{job}"));
+        let collected = self.try_collect(client, job, "out", "user").await;
+        text::sorted_output(&collected.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Collects the output in a new directory with this name, as somebody at this host would; where it is.
+    pub async fn try_collect(
+        &self,
+        client: &Client,
+        job: JobId,
+        name: &str,
+        host: &str,
+    ) -> Result<PathBuf, CollectError> {
+        let path: PathBuf = self.path().join(format!("{name}-{job}"));
         let output = OutputDirectory::create(&path).expect("it is not there yet");
-        let transport = self.network.host("user");
-        let collected = collect(client, transport, job, &output, &Arc::new(Collecting::default())).await;
-        collected.unwrap_or_else(|error| panic!("{error}"));
-        text::sorted_output(&path)
+        let (transport, progress) = (self.network.host(host), Arc::new(Collecting::default()));
+        let collected = collect(client, transport, job, &output, &progress);
+        let collected = tokio::time::timeout(Duration::from_secs(60), collected).await;
+        collected.expect("collecting comes to an end").map(|_| path)
     }
 
     pub async fn ended(&self, client: &Client, job: JobId) -> JobState {

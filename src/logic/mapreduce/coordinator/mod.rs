@@ -187,7 +187,7 @@ impl Coordinator {
     }
 
     /// Where each part of the output is: of reduce tasks, or of map tasks if there are no others. Empty as
-    /// [`sources`](Self::sources) are.
+    /// [`sources`](Self::sources) are, and once it was collected or given up.
     pub fn parts(&self, job: JobId) -> Vec<Place> {
         let map_only = self.table(job).is_some_and(|table| table.tasks(Phase::Reduce).is_empty());
         self.places(job, if map_only { Phase::Map } else { Phase::Reduce })
@@ -222,7 +222,11 @@ impl Coordinator {
     }
 
     fn places(&self, job: JobId, phase: Phase) -> Vec<Place> {
-        let Some(entry) = self.jobs.get(&job) else { return Vec::new() };
+        // Of a job that has ended nothing is kept: whoever was sent there would miss it, and nobody would make it
+        // again.
+        let Some(entry) = self.jobs.get(&job).filter(|entry| entry.table.verdict().is_none()) else {
+            return Vec::new();
+        };
         let places = entry.table.tasks(phase).iter().zip(0..).map(|(task, index)| {
             let done = task.done.as_ref()?;
             let attempt = Attempt { task: TaskId { phase, index }, number: done.number };
