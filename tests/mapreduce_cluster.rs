@@ -144,7 +144,7 @@ fn output_that_was_collected_or_given_up_cannot_be_collected() {
         let cancelled = cluster.submit(&client, cluster.job("wc", &input, 1)).await;
         assert_eq!(cluster.ended(&client, cancelled).await, JobState::Succeeded);
         client.cancel_job(cancelled).await.expect("it is known");
-        for (job, why) in [(collected, "was collected"), (cancelled, "ancelled")] {
+        for (job, why) in [(collected, "was collected"), (cancelled, "was cancelled")] {
             let again = cluster.try_collect(&client, job, "again", "user").await.expect_err("nothing is there");
             assert!(matches!(&again, CollectError::NoOutput(text) if text.contains(why)), "{again}");
         }

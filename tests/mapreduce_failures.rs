@@ -66,6 +66,12 @@ fn functions_that_fail_are_told_with_file_bytes_and_last_words() {
     for part in ["ended with code 1", &files[1], "bytes 0 to 10", "no luck today", "to see it again: "] {
         assert!(said.contains(part), "{part:?} is missing: {said}");
     }
+    assert!(!said.contains("goes on"), "it has failed for good: {said}");
+    let out = stage.path().join("collected");
+    let mut collect = processes::command(&stage.cluster, &["mr", "collect", "1"]);
+    let collect = collect.arg("--output").arg(&out).output().expect("it runs");
+    let same = String::from_utf8_lossy(&collect.stderr).into_owned();
+    assert_eq!((same, collect.status.code(), out.exists()), (said, Some(1), false));
 
     // One that hangs cannot say where; the coordinator does.
     let args = ["--mapper", "sleep 1000", "--reducer", "cat", "--input", &files[1]];

@@ -95,6 +95,16 @@ pub async fn collect(
     result
 }
 
+/// Why a job in this state has no output, and never will have, in words for its user. `None`: it has, or will have.
+pub fn no_output(job: JobId, state: &JobState) -> Option<String> {
+    match state {
+        JobState::Running | JobState::Succeeded => None,
+        JobState::Collected => Some(format!("job {job} has no output any more: it was collected")),
+        JobState::Failed { attempt, why } => Some(format!("job {job} failed: {attempt}: {why}")),
+        JobState::Cancelled => Some(format!("job {job} has no output: it was cancelled")),
+    }
+}
+
 /// The thread that fetches ends soon after whoever waits for it.
 struct StopOnDrop(Arc<Collecting>);
 
@@ -119,17 +129,13 @@ async fn collect_with(
             match survey.state {
                 // No input and no reducers: there is nothing to fetch.
                 JobState::Succeeded if survey.map.tasks + survey.reduce.tasks == 0 => {}
-                JobState::Running | JobState::Succeeded => {
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-                JobState::Collected => {
-                    let text = format!("job {job} has no output any more: it was collected");
-                    return Err(CollectError::NoOutput(text));
-                }
-                state => {
-                    return Err(CollectError::NoOutput(format!("job {job} has no output: it is {state:?}")));
-                }
+                state => match no_output(job, &state) {
+                    Some(text) => return Err(CollectError::NoOutput(text)),
+                    None => {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                },
             }
         }
         while let Some(place) = parts.get(files.len()) {

@@ -20,7 +20,7 @@ use crate::mapreduce::output::OutputDirectory;
 use crate::mapreduce::plan::plan;
 use crate::messages::mapreduce::JobLine;
 use crate::node::client::Client;
-use crate::node::collect::Collecting;
+use crate::node::collect::{Collecting, no_output};
 use crate::node::exit::{self, Failure};
 
 /// The pause between two looks at a job that is waited for is a part of the time so far, within these bounds: so a
@@ -116,9 +116,12 @@ async fn submit(cluster: &Cluster, job: Job) -> Result<JobId, Failure> {
 async fn run(cluster: &Cluster, job: Job, output: &OutputDirectory) -> Result<Finished, Failure> {
     let number = submit(cluster, job).await?;
     let client = cluster.client().with_deadline(PATIENCE);
-    let goes_on = |failure: Failure| {
-        let text = format!("{}; job {number} goes on when the cluster is back", failure.message);
-        Failure::new(failure.code, text)
+    let goes_on = |failure: Failure| match failure.code {
+        exit::UNAVAILABLE => {
+            let text = format!("{}; job {number} goes on when the cluster is back", failure.message);
+            Failure::new(failure.code, text)
+        }
+        _ => failure,
     };
     wait(&client, number).await.map_err(goes_on)?;
     let files = jobs::fetch(&client, number, output, &Arc::new(Collecting::default())).await?;
@@ -136,16 +139,11 @@ async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
     let began = Instant::now();
     loop {
         let line = client.job(job).await.map_err(explain)?;
-        match &line.survey.state {
-            JobState::Running => {}
-            JobState::Succeeded | JobState::Collected => return Ok(()),
-            JobState::Failed { attempt, why } => {
-                let text = format!("job {job} failed: {attempt}: {why}");
-                return Err(Failure::new(exit::REFUSED, text));
-            }
-            JobState::Cancelled => {
-                return Err(Failure::new(exit::REFUSED, format!("job {job} was cancelled")));
-            }
+        if let Some(text) = no_output(job, &line.survey.state) {
+            return Err(Failure::new(exit::REFUSED, text));
+        }
+        if line.survey.state == JobState::Succeeded {
+            return Ok(());
         }
         let (done, text) = picture(&line.survey, began.elapsed());
         progress.set(done, text);
