@@ -275,9 +275,38 @@ fn output_that_is_complete_is_never_taken_away_again() {
     processes::wait_until("the output", || out.join("_SUCCESS").exists());
     processes::tell(&collect, libc::SIGINT);
     let collect = collect.wait_with_output().expect("it ends");
-    assert!(!collect.status.success(), "{collect:?}");
+    assert_eq!(collect.status.code(), Some(130), "{collect:?}");
     assert_eq!(text::sorted_output(&out), text::word_counts(&files));
     assert!(stage.cluster.signal(NodeId(1), libc::SIGCONT));
+}
+
+#[test]
+fn a_command_that_is_interrupted_leaves_no_directory_and_its_job_goes_on() {
+    let stage = Stage::new(1, Ground::Common);
+    let files = text::files(stage.path(), 1, 1000);
+    let _worker = stage.worker("w1");
+    stage.workers_are_up(1);
+    let out = stage.path().join("out");
+    let interrupted = |mut command: Command, signal: i32| {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+        processes::wait_until("the directory", || out.join("_attempts").exists());
+        processes::tell(&child, signal);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        assert!(!out.exists(), "an output directory is left");
+    };
+    // Longer than both commands take, and not longer than the test may.
+    let wait = ["--mapper", "sleep 5; cat", "--reducer", "cat", "--reducers", "1", "--input", &files[0]];
+    let job = submit_detached(&stage, &wait, "running");
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut collect = processes::command(&stage.cluster, &["mr", "collect", &job]);
+        collect.arg("--output").arg(&out);
+        interrupted(collect, signal);
+    }
+    interrupted(submission(&stage.cluster, &out, &wait), libc::SIGTERM);
+    let mut collect = processes::command(&stage.cluster, &["mr", "collect", &job]);
+    let collect = collect.arg("--output").arg(&out).output().expect("it runs");
+    assert!(collect.status.success(), "the job went on: {collect:?}");
 }
 
 /// A worker that is killed can clean up nothing; its command ends all the same.

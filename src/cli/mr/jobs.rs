@@ -1,13 +1,14 @@
 //! list, status, logs, cancel, collect: jobs that were submitted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::show;
-use crate::cli::cluster::{ClusterArgs, explain};
+use crate::cli::cluster::{Cluster, ClusterArgs, explain};
 use crate::cli::output::Output;
 use crate::logic::mapreduce::record::JobId;
 use crate::mapreduce::output::OutputDirectory;
@@ -150,11 +151,9 @@ impl CancelArgs {
 
 impl CollectArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        let output = OutputDirectory::create(&self.output).map_err(Failure::usage)?;
-        let files = self.cluster.run(async |cluster| {
-            fetch(cluster.client(), self.job, &output, &Arc::new(Collecting::default())).await
-        });
-        let files = files.inspect_err(|_| abandon(&output))?;
+        let files = fill(&self.cluster, &self.output, async |cluster, output| {
+            fetch(cluster.client(), self.job, output, &Arc::new(Collecting::default())).await
+        })?;
         let mut out = Output::new(self.cluster.json);
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         let text = format!("job {}: {} files in {}", self.job, files.len(), self.output.display());
@@ -162,6 +161,38 @@ impl CollectArgs {
         out.flush()?;
         Ok(exit::OK)
     }
+}
+
+/// Makes a directory for output, and does the work that fills it. When that fails, or somebody interrupts it with
+/// Ctrl-C or SIGTERM, the directory goes away again, unless it is complete.
+pub(super) fn fill<T>(
+    cluster: &ClusterArgs,
+    path: &Path,
+    work: impl AsyncFnOnce(&Cluster, &OutputDirectory) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    cluster.run(async |cluster| {
+        let deaf = |error| Failure::internal(format!("cannot listen to signals: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(deaf)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(deaf)?;
+        let output = OutputDirectory::create(path).map_err(Failure::usage)?;
+        let done = tokio::select! {
+            done = work(cluster, &output) => done,
+            _ = interrupt.recv() => Err(interrupted(&output)),
+            _ = terminate.recv() => Err(interrupted(&output)),
+        };
+        done.inspect_err(|_| abandon(&output))
+    })
+}
+
+fn interrupted(output: &OutputDirectory) -> Failure {
+    let text = if output.is_complete() {
+        "interrupted, but the output is complete; the cluster may not know and keep its own: `quorate mr cancel` \
+         lets it drop that"
+    } else {
+        "interrupted; a job that was submitted goes on: see `quorate mr list`, fetch its output with `quorate mr \
+         collect`, or cancel it with `quorate mr cancel`"
+    };
+    Failure::new(exit::INTERRUPTED, text)
 }
 
 /// Collects the output of a job.
@@ -193,7 +224,7 @@ pub(super) fn warn(text: impl std::fmt::Display) {
 }
 
 /// Removes an output directory that came to nothing, so that the next try finds the place free.
-pub(super) fn abandon(output: &OutputDirectory) {
+fn abandon(output: &OutputDirectory) {
     if let Err(error) = output.abandon() {
         warn(format_args!(
             "cannot remove the unfinished output directory {}: {error}",

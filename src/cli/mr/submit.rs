@@ -68,16 +68,9 @@ impl Args {
             return Ok(exit::OK);
         }
         let began = Instant::now();
-        let output = OutputDirectory::create(&self.job.output).map_err(Failure::usage)?;
-        let finished = self.cluster.run(async |cluster| {
-            tokio::select! {
-                finished = run(cluster, job, &output) => finished,
-                _ = tokio::signal::ctrl_c() => Err(Failure::new(exit::INTERRUPTED, "interrupted; a job that was \
-                    submitted goes on: see `quorate mr list`, fetch its output with `quorate mr collect`, or cancel \
-                    it with `quorate mr cancel`")),
-            }
-        });
-        let finished = finished.inspect_err(|_| jobs::abandon(&output))?;
+        let finished = jobs::fill(&self.cluster, &self.job.output, async |cluster, output| {
+            run(cluster, job, output).await
+        })?;
         finished.show(&mut out, &self.job.output, began.elapsed())?;
         Ok(exit::OK)
     }
@@ -89,11 +82,11 @@ impl Finished {
         let mut value = line.as_ref().map_or_else(|| json!({"job": number.0}), show::value);
         value["files"] = json!(files);
         value["elapsed_ms"] = json!(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        let text = match line {
-            Some(line) => show::full(line, jobs::now_ms()),
-            None => format!("job {number}: succeeded"),
+        let (text, place) = match line {
+            Some(line) => (show::full(line, jobs::now_ms()), line.output.clone()),
+            None => (format!("job {number}: succeeded"), directory.display().to_string()),
         };
-        out.either(format_args!("{text}\n{} files in {}", files.len(), directory.display()), &value)?;
+        out.either(format_args!("{text}\n{} files in {place}", files.len()), &value)?;
         out.flush()
     }
 }
