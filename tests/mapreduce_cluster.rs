@@ -152,6 +152,24 @@ fn output_that_was_collected_or_given_up_cannot_be_collected() {
     });
 }
 
+#[test]
+fn workers_that_only_the_cluster_can_reach_keep_the_output_and_are_named() {
+    alone(async {
+        let cluster = Embedded::start(1).await;
+        let input = text::files(cluster.path(), 1, 100);
+        let client = cluster.client().await;
+        let job = cluster.submit(&client, cluster.job("wc", &input, 1)).await;
+        cluster.keep_apart("host-1", "far away");
+        let refused = cluster.try_collect(&client, job, "far", "far away").await.expect_err("out of reach");
+        let told = matches!(&refused, CollectError::Unreachable(text) if text.contains("host-1:1"));
+        assert!(told, "{refused}");
+        let survey = client.job(job).await.expect("known").survey;
+        assert!(survey.reduce.attempts <= 3, "it was made {} times", survey.reduce.attempts);
+        assert_eq!(cluster.collect(&client, job).await, text::word_counts(&input));
+        cluster.stop().await;
+    });
+}
+
 /// What the mappers write is the output: also what a worker has lost is made again.
 #[test]
 fn without_reducers_each_map_task_is_a_part_of_the_output() {

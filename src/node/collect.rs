@@ -29,6 +29,10 @@ use crate::net::transport::Transport;
 /// Pause before the coordinator is asked again where the parts are.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A part is looked for so often at workers that the cluster hears, but that cannot be reached from here. Between two
+/// tries it is made again, elsewhere if possible.
+const TRIES: u32 = 3;
+
 /// Why the output was not collected.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
@@ -38,6 +42,9 @@ pub enum CollectError {
     /// The job has no output.
     #[error("{0}")]
     NoOutput(String),
+    /// Who has a part is up, and cannot be reached from here.
+    #[error("{0}")]
+    Unreachable(String),
     /// The output cannot be written here.
     #[error("{0}")]
     Write(String),
@@ -122,6 +129,7 @@ async fn collect_with(
     progress: &Arc<Collecting>,
 ) -> Result<Collected, CollectError> {
     let mut files: Vec<PathBuf> = Vec::new();
+    let mut tries = 0;
     loop {
         let (parts, form) = client.job_parts(job).await?;
         if parts.is_empty() {
@@ -140,9 +148,16 @@ async fn collect_with(
         }
         while let Some(place) = parts.get(files.len()) {
             match part(fetcher, job, place, form, output, progress).await {
-                Ok(file) => files.push(file),
+                Ok(file) => {
+                    files.push(file);
+                    tries = 0;
+                }
                 Err(FetchError::Write(error)) => return Err(CollectError::Write(error.to_string())),
                 Err(error) => {
+                    tries += u32::from(out_of_reach(client, &error, place).await?);
+                    if tries == TRIES {
+                        return Err(CollectError::Unreachable(beyond(job, &error)));
+                    }
                     tracing::info!(%error, attempt = %place.attempt, "a part of the output is made again");
                     let work = Work { job, attempt: place.attempt };
                     client.job_part_missing(work, error.to_string()).await?;
@@ -157,6 +172,24 @@ async fn collect_with(
             return Ok(Collected { files, untold });
         }
     }
+}
+
+/// Whether the cluster hears the worker that cannot be reached from here. One that is gone is another matter: what it
+/// had is made again by those that are left.
+async fn out_of_reach(client: &Client, error: &FetchError, place: &Place) -> Result<bool, ClerkError> {
+    if !matches!(error, FetchError::Unreachable(_)) {
+        return Ok(false);
+    }
+    let workers = client.workers().await?;
+    Ok(workers.iter().any(|known| known.worker == place.worker && known.address == place.address))
+}
+
+fn beyond(job: JobId, error: &FetchError) -> String {
+    format!(
+        "{error}, though the cluster hears it; give the workers addresses that can be reached from here (mr worker \
+         --advertise), or collect where they can: the job stays as it is, and `quorate mr collect {job}` fetches its \
+         output"
+    )
 }
 
 /// Fetches one part, and puts it in its place.

@@ -178,6 +178,11 @@ impl Embedded {
         self.network.partition(&[&host(node)], &others, cut);
     }
 
+    /// Cuts one host off from one other.
+    pub fn keep_apart(&self, one: &str, other: &str) {
+        self.network.partition(&[one], &[other], true);
+    }
+
     async fn within<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {

@@ -206,7 +206,7 @@ pub(super) async fn fetch(
     let Collected { files, untold } = collected.map_err(|error| match error {
         CollectError::Cluster(error) => explain(error),
         CollectError::NoOutput(text) => Failure::new(exit::REFUSED, text),
-        CollectError::Write(text) => Failure::new(exit::UNAVAILABLE, text),
+        CollectError::Write(text) | CollectError::Unreachable(text) => Failure::new(exit::UNAVAILABLE, text),
     })?;
     if let Some(error) = untold {
         warn(format_args!(
