@@ -1,5 +1,6 @@
 //! Inputs on this machine: files, directories, patterns.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -29,21 +30,47 @@ pub(super) fn check(path: &str) -> io::Result<()> {
 }
 
 fn add_matches(pattern: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
-    let matches = glob::glob(pattern).map_err(|error| {
+    let (shorter, below) = without_trailing_stars(pattern);
+    let matches = glob::glob(shorter).map_err(|error| {
         format!("the input pattern {pattern:?} is wrong at character {}: {}", error.pos, error.msg)
     })?;
     let before = files.len();
     let mut found = false;
     for path in matches {
         let path = path.map_err(|error| cannot_read(error.path(), error.error()))?;
+        if below && !path.is_dir() {
+            continue;
+        }
         found = true;
         add(&path, files)?;
     }
     if !found {
         return Err(format!("no file matches the input {pattern:?}"));
     }
-    debug_assert!(files.len() >= before);
+    drop_repeated(files, before);
     Ok(())
+}
+
+/// What is left of a pattern that ends with `**`, which is everything below the directories that the rest matches. The
+/// crate `glob` takes it for the directories below them alone.
+fn without_trailing_stars(pattern: &str) -> (&str, bool) {
+    let mut rest = pattern.trim_end_matches('/');
+    while let Some(shorter) = rest.strip_suffix("/**") {
+        rest = shorter;
+    }
+    match rest {
+        "**" => (".", true),
+        "" => ("/", true),
+        _ if rest == pattern.trim_end_matches('/') => (pattern, false),
+        _ => (rest, true),
+    }
+}
+
+/// A pattern may match a directory, and what is in it as well: each file is read once.
+fn drop_repeated(files: &mut Vec<InputFile>, from: usize) {
+    let found = files.split_off(from);
+    let mut seen = HashSet::new();
+    files.extend(found.into_iter().filter(|file| seen.insert(file.path.clone())));
 }
 
 fn add(path: &Path, files: &mut Vec<InputFile>) -> Result<(), String> {
@@ -119,6 +146,22 @@ mod tests {
             ["odd[1].txt"],
             "a name is no pattern"
         );
+    }
+
+    #[test]
+    fn a_pattern_that_matches_directories_and_what_is_in_them_finds_each_file_once() {
+        let dir = tree();
+        fs::create_dir_all(dir.path().join("d/deep/deeper")).expect("made");
+        fs::write(dir.path().join("d/deep/deeper/g"), "g").expect("written");
+        let all = ["d/deep/deeper/g", "d/deep/e.txt", "d/f"];
+        for pattern in ["d/**", "d/**/", "d/**/**", "?/**", "d/[df]*"] {
+            assert_eq!(names(dir.path(), &[pattern]).expect("found"), all, "{pattern}");
+        }
+        let mut found = names(dir.path(), &["d/**/*"]).expect("found");
+        found.retain(|name| !name.starts_with("d/.") && !name.starts_with("d/_"));
+        assert_eq!(found, all);
+        assert_eq!(names(dir.path(), &["d/f", "d/**"]).expect("found").len(), 4, "two inputs are two");
+        assert_eq!(names(dir.path(), &["*.txt/**"]), Err("no file matches the input \"/*.txt/**\"".into()));
     }
 
     #[test]
