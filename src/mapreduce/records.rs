@@ -26,6 +26,7 @@ pub(super) struct Records<'a> {
     offset: u64,
     /// Lines that begin here or later belong to others.
     end: u64,
+    compression: Compression,
     longest: usize,
     at_end_of_file: bool,
     /// Lines that are not given out, by where they begin.
@@ -49,6 +50,7 @@ impl<'a> Records<'a> {
             filled: 0,
             offset: split.offset - before,
             end,
+            compression: split.compression,
             longest: longest as usize,
             at_end_of_file: false,
             passed_over: BTreeSet::new(),
@@ -80,7 +82,7 @@ impl<'a> Records<'a> {
             searched = unread.len();
             if self.at_end_of_file {
                 if searched == 0 {
-                    return Ok(None);
+                    return self.ended().map(|()| None);
                 }
                 break searched;
             }
@@ -153,6 +155,18 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
+    /// The file ends where lines of the split might still begin. How long it is when unpacked, nobody knows before.
+    fn ended(&self) -> Result<(), TaskFailure> {
+        if self.compression != Compression::Plain {
+            return Ok(());
+        }
+        Err(TaskFailure::hopeless(format!(
+            "{} is shorter than when the job was planned: it ends before byte {}; do not change inputs while a job \
+             runs",
+            self.file, self.end
+        )))
+    }
+
     fn too_long(&self) -> TaskFailure {
         let failure = TaskFailure::hopeless(format!(
             "{}: the line at byte {} is longer than {} bytes; if that is no mistake, raise --max-record",
@@ -210,6 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::logic::mapreduce::failure::Cause;
     use crate::logic::mapreduce::split::{InputFile, cut};
 
     fn lines(split: &Split, longest: u32) -> Result<Vec<(u64, Vec<u8>)>, TaskFailure> {
@@ -253,6 +268,26 @@ mod tests {
             }
             prop_assert_eq!(found, expected(&text));
             prop_assert!(cut_out.windows(2).all(|pair| pair[0].end == pair[1].start));
+        }
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_told_and_not_taken_for_a_short_one() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = b"one\ntwo\nthree\nfour\n";
+        let path = file.path().to_str().expect("UTF-8").to_string();
+        for size in 1..=text.len() as u64 {
+            let splits = cut(&[InputFile { path: path.clone(), length: text.len() as u64 }], size);
+            for left in 0..text.len() {
+                std::fs::write(file.path(), &text[..left]).expect("written");
+                let failures: Vec<_> = splits.iter().filter_map(|split| lines(split, 1024).err()).collect();
+                assert!(!failures.is_empty(), "{left} bytes are left, in splits of {size}");
+                let told =
+                    |failure: &TaskFailure| failure.message.contains("is shorter than when the job was");
+                assert!(failures.iter().all(|failure| told(failure) && failure.cause == Cause::Hopeless));
+            }
+            std::fs::write(file.path(), text).expect("written");
+            assert!(splits.iter().all(|split| lines(split, 1024).is_ok()));
         }
     }
 
