@@ -590,3 +590,25 @@ fn a_function_learns_where_it_runs() {
     assert_eq!(bench.output(), ["map-0.1 0+100", "map-1.1 100+80"]);
     assert_eq!(report.counters.get("own", "lines"), 20);
 }
+
+#[test]
+fn a_combiner_that_panics_fails_the_job_with_its_words() {
+    let bench = Bench::new();
+    bench.write("in.txt", "one\ntwo\n");
+    // The reducer is the combiner, too, so it is the first that gets a key.
+    let options = with_own(
+        1,
+        |record, out| {
+            out.emit(record.line, b"1");
+            Ok(())
+        },
+        |_, _, _| panic!("the combiner has had enough"),
+    );
+    let mut job = bench.own_job("in.txt", 1);
+    job.combiner = Some(Function::builtin("own", Vec::new()));
+    job.limits.task_timeout_ms = 2000;
+    let failure = bench.run(job, &options).expect_err("it fails").to_string();
+    assert!(failure.starts_with("map-0 failed again and again"), "{failure}");
+    assert!(failure.contains("the combiner has had enough"), "{failure}");
+    assert!(!bench.path("out").exists());
+}

@@ -4,6 +4,7 @@
 //! times a second otherwise; its records are not kept, because the job ends with the process.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::local::JobFailure;
-use super::map::{run_map, run_map_only};
+use super::map::{panic_text, run_map, run_map_only};
 use super::output::OutputDirectory;
 use super::reduce::run_reduce;
 use super::source::{LocalSource, Source};
@@ -204,8 +205,13 @@ impl<'a> Crew<'a> {
         };
         let refused = self.tell.clone();
         let spawned = std::thread::Builder::new().name(attempt.to_string()).spawn(move || {
+            // A function that is compiled in may panic; that is a failure of the attempt like any other.
+            let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+                let text = format!("the function panicked: {}", panic_text(&*panic));
+                Err(TaskFailure::function(text))
+            });
             // When the job is over, nobody listens any more.
-            let _ = tell.send((attempt, run()));
+            let _ = tell.send((attempt, result));
         });
         if let Err(error) = spawned {
             let failure = TaskFailure::machine(format!("cannot start a thread: {error}"));
