@@ -264,3 +264,45 @@ fn verify_refuses_what_is_no_history_and_names_every_wrong_line() {
     assert_eq!(run.code, Some(1));
     assert!(run.stdout.contains("undecided after 1 steps"), "{}", run.stdout);
 }
+
+/// Soft and hard limit of the files that a process may have open.
+#[cfg(target_os = "linux")]
+fn open_files(pid: u32) -> Option<(String, String)> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let mut words = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.to_owned()))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nodes_and_workers_may_open_as_many_files_as_the_system_allows() {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("an address");
+    let node = format!("[cluster]\nid = \"files\"\nnodes = [{{ id = 1, address = \"{address}\" }}]\n");
+    let (dir, config) = file(&node);
+    let data = dir.path().join("data").display().to_string();
+    let worker = dir.path().join("worker").display().to_string();
+    for args in [
+        &["node", "--config", &config, "--data", &data][..],
+        &["mr", "worker", "--endpoints", "127.0.0.1:1", "--dir", &worker],
+    ] {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn 200; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_quorate")]);
+        let mut child = command.args(args).stderr(std::process::Stdio::null()).spawn().expect("it runs");
+        let raised = (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            // Before it is the shell, whose limits may be the same, too.
+            has_become(child.id(), args[0]) && open_files(child.id()).is_some_and(|(soft, hard)| soft == hard)
+        });
+        let limits = open_files(child.id());
+        let _ = child.kill();
+        let _ = child.wait();
+        assert!(raised, "{args:?}: {limits:?}");
+    }
+}
+
+/// Whether the shell has become the program, with this first argument.
+#[cfg(target_os = "linux")]
+fn has_become(pid: u32, argument: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(argument.as_bytes())
+}

@@ -73,6 +73,21 @@ pub fn give_back_memory() {
     }
 }
 
+/// Lets this process open as many files as the system allows it at all. For processes that run tasks; at their start.
+///
+/// A merge opens the output of many map tasks at once, and a node has a connection for each client. What may not be
+/// allowed stays as it is, and is told by whoever comes up against it.
+pub fn allow_more_open_files() {
+    // SAFETY: the pointers are to a value that lives through the calls.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// The result of a map task. Its file belongs to whoever holds this value, and is not deleted by anything here.
 #[derive(Clone, Debug)]
 pub struct MapOutput {

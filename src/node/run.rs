@@ -9,7 +9,7 @@ use super::config::Config;
 use super::exit::Failure;
 use crate::actors::supervision::install_panic_hook;
 use crate::logic::ids::NodeId;
-use crate::mapreduce::task::give_back_memory;
+use crate::mapreduce::task::{allow_more_open_files, give_back_memory};
 use crate::net::transport::TcpTransport;
 
 /// Runs node `id` until it is told to stop (SIGTERM, SIGINT) or cannot go on.
@@ -18,6 +18,7 @@ use crate::net::transport::TcpTransport;
 /// Why it did not start, or could not go on; the exit code is in it.
 pub fn run(config: &Config, id: NodeId) -> Result<(), Failure> {
     install_panic_hook();
+    allow_more_open_files();
     if config.mapreduce.enabled {
         give_back_memory();
     }

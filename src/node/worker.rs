@@ -17,7 +17,7 @@ use crate::actors::supervision::{Registry, Strategy, Supervisor, SupervisorRef, 
 use crate::logic::ids::NodeId;
 use crate::logic::restart::RestartPolicy;
 use crate::mapreduce::function::Functions;
-use crate::mapreduce::task::give_back_memory;
+use crate::mapreduce::task::{allow_more_open_files, give_back_memory};
 use crate::net::NetSettings;
 use crate::net::handshake::{Identity, Refusal};
 use crate::net::router::Router;
@@ -149,6 +149,7 @@ fn advertised(local: String, host: Option<&str>) -> String {
 /// Why it did not start, or could not go on; the exit code is in it.
 pub fn run(options: WorkerOptions) -> Result<(), Failure> {
     install_panic_hook();
+    allow_more_open_files();
     give_back_memory();
     System::new().block_on(async {
         let mut worker = Worker::start(options).await?;

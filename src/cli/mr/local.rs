@@ -13,7 +13,7 @@ use crate::logic::mapreduce::coordinator::JobSurvey;
 use crate::logic::mapreduce::counters::{OUTPUT_BYTES, OUTPUT_RECORDS, TASK};
 use crate::logic::mapreduce::job::Job;
 use crate::mapreduce::local::{JobFailure, JobReport, LocalOptions, run};
-use crate::mapreduce::task::give_back_memory;
+use crate::mapreduce::task::{allow_more_open_files, give_back_memory};
 use crate::node::exit::{self, Failure};
 
 /// Of the work of a job, in thousandths: what the map tasks do, until something better is known.
@@ -76,18 +76,6 @@ fn cancelled_by_signals() -> Result<Arc<AtomicBool>, Failure> {
         });
     });
     Ok(cancel)
-}
-
-/// A merge opens the output of many map tasks at once. What may not be allowed stays as it is, and is told by the task.
-fn allow_more_open_files() {
-    // SAFETY: the pointers are to a value that lives through the calls.
-    unsafe {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
 }
 
 /// How much is done, in thousandths, and a word about it.
