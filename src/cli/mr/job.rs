@@ -29,8 +29,8 @@ pub(super) struct JobArgs {
     /// A shell command: reads lines, writes lines of key TAB value (Hadoop Streaming)
     #[arg(long, value_name = "COMMAND")]
     mapper: Option<String>,
-    /// A shell command: reads lines of key TAB value in the order of the keys, writes the output [default: writes the
-    /// pairs as they are]
+    /// A shell command: reads lines of key TAB value in the order of the keys, writes the output [default: each key,
+    /// a tab and the value, if there is one]
     #[arg(long, value_name = "COMMAND")]
     reducer: Option<String>,
     /// A shell command like a reducer, run over the output of each map task

@@ -34,7 +34,7 @@ impl KeyArgs {
             || (*separator, *key_fields) != (b'\t', 1)
     }
 
-    /// A job made of commands. Without a reducer, pairs are written as they are.
+    /// A job made of commands. Without a reducer, each pair is a line: key, tab, value.
     pub(super) fn job(
         &self,
         name: &str,

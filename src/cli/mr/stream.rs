@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// The command that combines: like a reducer, but its output are pairs again
     #[arg(long, value_name = "COMMAND", help_heading = "Commands")]
     combiner: Option<String>,
-    /// The command that reduces [default: writes the pairs as they are]
+    /// The command that reduces [default: each key, a tab and the value, if there is one]
     #[arg(long, value_name = "COMMAND", help_heading = "Commands")]
     reducer: Option<String>,
     #[command(flatten)]

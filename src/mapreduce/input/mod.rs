@@ -32,9 +32,9 @@ const SCHEMES: [&str; 10] = ["s3", "s3a", "gs", "az", "abfs", "abfss", "http", "
 
 /// Finds the files and objects that inputs name, in the order of the inputs, and by name within one.
 ///
-/// An input is a file, a directory (all files in it and below, but for those whose names begin with `.` or `_`), or a
-/// pattern with `*`, `?`, `[...]` or `**`. With a scheme (`s3://bucket/key`) it is an object, all objects below a
-/// prefix, or a pattern in the key.
+/// An input is a file, a directory (all files in it and below, but for those whose names begin with `.` or `_`, and
+/// what links to directories lead to), or a pattern with `*`, `?`, `[...]` or `**`. With a scheme (`s3://bucket/key`)
+/// it is an object, all objects below a prefix, or a pattern in the key.
 ///
 /// # Errors
 /// A sentence for the user: what names nothing, or cannot be read.
