@@ -3,6 +3,7 @@
 //! It takes in what has arrived, lets the core decide, writes the records, and only then answers. `office` is what it
 //! knows while it is in office; all of that is in the store, or is observed anew.
 
+mod budget;
 mod office;
 
 use std::collections::VecDeque;

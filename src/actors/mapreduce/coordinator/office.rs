@@ -3,11 +3,12 @@
 //! It breathes: it takes in all that has arrived, hands out what is to be written, and holds its breath until that is
 //! written. So whenever it answers, the core says what the store says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Asked;
+use super::budget::as_many_as_fit;
 use crate::actors::caller::Caller;
 use crate::actors::mapreduce::journal::{Head, Journal, Stored, pieces};
 use crate::actors::mapreduce::store::StoreError;
@@ -283,16 +284,15 @@ impl Office {
     fn orders(&self, worker: WorkerId, knows: &[JobId]) -> TaskOrders {
         let orders = self.core.orders(worker);
         let (token, stop, forget) = (self.token(), orders.stop, orders.forget);
-        let mut detailed = TaskOrders { token, start: Vec::new(), setups: Vec::new(), stop, forget };
-        for work in orders.start {
-            let Some(file) = self.jobs.get(&work.job) else { continue };
-            let Some(input) = self.input(file, work) else { continue };
-            detailed.start.push(Order { work, input, skips: self.core.skips(work) });
-            if !knows.contains(&work.job) && detailed.setups.iter().all(|(job, _)| *job != work.job) {
-                detailed.setups.push((work.job, file.plan.setup.clone()));
-            }
-        }
-        detailed
+        let start = orders.start.into_iter().filter_map(|work| {
+            let input = self.input(self.jobs.get(&work.job)?, work)?;
+            Some(Order { work, input, skips: self.core.skips(work) })
+        });
+        let start = as_many_as_fit(start);
+        let jobs: BTreeSet<JobId> = start.iter().map(|order| order.work.job).collect();
+        let setups = jobs.into_iter().filter(|job| !knows.contains(job));
+        let setups = setups.filter_map(|job| Some((job, self.jobs.get(&job)?.plan.setup.clone()))).collect();
+        TaskOrders { token, start, setups, stop, forget }
     }
 
     /// What an attempt works on; `None` while the output of a map task is made again.
