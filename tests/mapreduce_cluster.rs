@@ -145,7 +145,8 @@ fn output_that_was_collected_or_given_up_cannot_be_collected() {
         assert_eq!(cluster.ended(&client, cancelled).await, JobState::Succeeded);
         client.cancel_job(cancelled).await.expect("it is known");
         for (job, why) in [(collected, "was collected"), (cancelled, "was cancelled")] {
-            let again = cluster.try_collect(&client, job, "again", "user").await.expect_err("nothing is there");
+            let again =
+                cluster.try_collect(&client, job, "again", "user").await.expect_err("nothing is there");
             assert!(matches!(&again, CollectError::NoOutput(text) if text.contains(why)), "{again}");
         }
         cluster.stop().await;
@@ -166,6 +167,29 @@ fn workers_that_only_the_cluster_can_reach_keep_the_output_and_are_named() {
         let survey = client.job(job).await.expect("known").survey;
         assert!(survey.reduce.attempts <= 3, "it was made {} times", survey.reduce.attempts);
         assert_eq!(cluster.collect(&client, job).await, text::word_counts(&input));
+        cluster.stop().await;
+    });
+}
+
+/// More than a task may be lost times: what is missing is made again at once, not one by one.
+#[test]
+fn any_number_of_map_outputs_may_be_lost_at_once() {
+    alone(async {
+        let cluster = Embedded::start(1).await;
+        let input = text::files(cluster.path(), 45, 20);
+        let client = cluster.client().await;
+        let (mark, reducer) = (cluster.path().join("mark"), "uniq -c | awk '{print $2 \"\\t\" $1}'");
+        let reducer = format!("if mkdir {}; then sleep 2; exit 1; fi; {reducer}", mark.display());
+        let job = cluster.stream("tr -cs A-Za-z '\\n' | grep .", &reducer, &input, 1);
+        let job = cluster.submit(&client, job).await;
+        while !mark.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        (0..45).for_each(|map| cluster.lose_output_of_map(job, map));
+        assert_eq!(cluster.collect(&client, job).await, text::word_counts(&input));
+        let survey = client.job(job).await.expect("known").survey;
+        assert!(survey.reduce.losses <= 2, "{} attempts starved", survey.reduce.losses);
+        assert_eq!(survey.map.attempts, 90, "each ran again");
         cluster.stop().await;
     });
 }

@@ -170,7 +170,7 @@ impl<'a> Crew<'a> {
             Ok(result) => Ending::Done(result),
             Err(TaskFailure { cause: Cause::Lost { map }, message, .. }) => {
                 let map = self.outputs.get(&map).map_or(first(map), |(attempt, _)| *attempt);
-                Ending::Starved { map, gone: true, why: message }
+                Ending::Starved { map, more: Vec::new(), gone: true, why: message }
             }
             Err(failure) => Ending::Failed(failure),
         };

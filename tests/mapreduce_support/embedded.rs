@@ -141,9 +141,14 @@ impl Embedded {
 
     /// Removes the output of a finished map task from the disk of whoever has it.
     pub fn lose_a_part(&self, job: JobId) {
+        self.lose_output_of_map(job, 0);
+    }
+
+    /// The same of the first attempt at this map task.
+    pub fn lose_output_of_map(&self, job: JobId, map: u32) {
         let places = self.config.cluster.nodes.iter().map(|node| {
             let dir = self.config.data_dir(node.id).join("mapreduce");
-            dir.join(format!("job-{job}/map-0.1"))
+            dir.join(format!("job-{job}/map-{map}.1"))
         });
         let place = places.into_iter().find(|place| place.exists()).expect("somebody has it");
         std::fs::remove_file(place).expect("it is gone");

@@ -150,7 +150,10 @@ impl Attempt {
         let output = run_reduce(&task, &env, &env.scratch, &self.control);
         let output = output.map_err(|failure| match failure.cause {
             Cause::Lost { map } => match places.get(map as usize) {
-                Some(place) => Ending::Starved { map: place.attempt, gone: true, why: failure.message },
+                Some(place) => {
+                    let (map, more) = (place.attempt, Vec::new());
+                    Ending::Starved { map, more, gone: true, why: failure.message }
+                }
                 None => Ending::Failed(failure),
             },
             _ => Ending::Failed(failure),
@@ -188,14 +191,15 @@ impl Attempt {
     }
 
     fn own(&self, places: &[(u32, &Place)]) -> Result<Vec<(u32, LocalSource)>, Ending> {
-        let Work { job, attempt } = self.work;
-        let source = |(map, place): &(u32, &Place)| {
-            let extent = self.bench.shelf.extent(job, place.attempt, attempt.task.index);
-            let extent = extent.ok_or_else(|| starved(place, true, "it is not on this worker's disk"))?;
-            let path = self.bench.shelf.place(Work { job, attempt: place.attempt });
-            Ok((*map, LocalSource { map: *map, path, extent: local(extent, extent.offset) }))
+        let (Work { job, attempt }, shelf) = (self.work, &self.bench.shelf);
+        let extent = |(_, place): &(u32, &Place)| shelf.extent(job, place.attempt, attempt.task.index);
+        let found = places.iter().map(extent).collect();
+        let extents = all_there(places, found, "it is not on this worker's disk")?;
+        let source = |((map, place), extent): (&(u32, &Place), wire::Extent)| {
+            let path = shelf.place(Work { job, attempt: place.attempt });
+            (*map, LocalSource { map: *map, path, extent: local(extent, extent.offset) })
         };
-        places.iter().map(source).collect()
+        Ok(places.iter().zip(extents).map(source).collect())
     }
 
     /// Fetches the partition of all these outputs into one file.
@@ -239,10 +243,8 @@ impl Attempt {
             let reply = self.bench.fetcher.ask(address, &request, &|| self.goes_on());
             match reply.map_err(|error| self.missed(first, error))? {
                 MapReduceReply::Extents(extents) if extents.len() == places.len() => {
-                    for ((_, place), extent) in places.iter().zip(extents) {
-                        let why = format!("the worker at {address} does not have it");
-                        found.push(extent.ok_or_else(|| starved(place, true, &why))?);
-                    }
+                    let why = format!("the worker at {address} does not have it");
+                    found.extend(all_there(places, extents, &why)?);
                 }
                 _ => return Err(starved(first, false, "its worker answers something else than was asked")),
             }
@@ -288,7 +290,26 @@ fn local(extent: wire::Extent, offset: u64) -> Extent {
 
 fn starved(place: &Place, gone: bool, why: &str) -> Ending {
     let why = format!("the output of {} cannot be had: {why}", place.attempt);
-    Ending::Starved { map: place.attempt, gone, why }
+    Ending::Starved { map: place.attempt, more: Vec::new(), gone, why }
+}
+
+/// What was found of each output; or all at once that is gone. Told one by one, each would cost an attempt, and a task
+/// that so many attempts were lost of fails its job.
+fn all_there(
+    places: &[(u32, &Place)],
+    found: Vec<Option<wire::Extent>>,
+    why: &str,
+) -> Result<Vec<wire::Extent>, Ending> {
+    let pairs = places.iter().zip(&found).filter(|(_, extent)| extent.is_none());
+    let gone: Vec<&Place> = pairs.map(|((_, place), _)| *place).collect();
+    let Some((first, others)) = gone.split_first() else { return Ok(found.into_iter().flatten().collect()) };
+    let more = others.iter().map(|place| place.attempt).collect();
+    let others = match others.len() {
+        0 => String::new(),
+        many => format!(", and of {many} more map tasks,"),
+    };
+    let why = format!("the output of {}{others} cannot be had: {why}", first.attempt);
+    Err(Ending::Starved { map: first.attempt, more, gone: true, why })
 }
 
 fn machine(error: &io::Error) -> Ending {

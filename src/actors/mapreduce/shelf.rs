@@ -123,7 +123,8 @@ impl Shelf {
         let work = Work { job, attempt };
         let known = self.indices.lock().unwrap_or_else(PoisonError::into_inner).get(&work).cloned();
         let index = match known {
-            Some(index) if attempt.task.phase == Phase::Map => index,
+            // The file may have been lost since: better known now, with all others, than when it is read.
+            Some(index) if attempt.task.phase == Phase::Map && self.place(work).exists() => index,
             _ => self.read_index(work)?,
         };
         let extent = index.0.get(partition as usize)?;

@@ -36,10 +36,13 @@ pub enum Ending {
     Done(Yield),
     /// It failed.
     Failed(TaskFailure),
-    /// The output of a map task could not be fetched.
+    /// The output of map tasks could not be fetched.
     Starved {
         /// Whose output.
         map: Attempt,
+        /// Whose output could not, either.
+        #[serde(default)]
+        more: Vec<Attempt>,
         /// Whether that output is surely gone: its worker says so.
         gone: bool,
         /// What happened.

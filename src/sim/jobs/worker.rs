@@ -357,6 +357,7 @@ impl Life {
             running.steps.set(running.steps.get() + 1);
             let output = output.map_err(|missed| Ending::Starved {
                 map: place.attempt,
+                more: Vec::new(),
                 gone: missed == Missed::Gone,
                 why: format!("{missed:?}"),
             })?;

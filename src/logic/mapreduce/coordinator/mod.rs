@@ -314,9 +314,11 @@ impl Coordinator {
                 cut(&mut failure.message);
                 Record::Failed { attempt, failure }
             }
-            Ending::Starved { map, gone, mut why } => {
+            Ending::Starved { map, more, gone, mut why } => {
                 cut(&mut why);
-                self.strike(job, map, gone, &why, records);
+                for map in std::iter::once(map).chain(more) {
+                    self.strike(job, map, gone, &why, records);
+                }
                 Record::Lost { attempt, why }
             }
         };

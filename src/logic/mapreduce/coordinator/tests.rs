@@ -300,7 +300,7 @@ fn lost_output_of_a_map_task_is_made_again_only_while_it_is_needed() {
     rig.hear(1, &[], &[]);
     rig.hear(1, &[], &[(map(0, 1), done())]);
     rig.hear(2, &[], &[]);
-    let starved = |gone| Ending::Starved { map: map(0, 1), gone, why: "nobody answers".into() };
+    let starved = |gone| Ending::Starved { map: map(0, 1), more: vec![], gone, why: "nobody answers".into() };
     let first = rig.starts(1)[0];
     let records = rig.hear(1, &[], &[(first, starved(false))]);
     assert!(!records.iter().any(|record| matches!(record, Record::Reopened { .. })), "once may be bad luck");
@@ -334,7 +334,7 @@ fn what_a_worker_held_that_is_gone_is_made_again_all_at_once() {
         rig.hear(2, &running, &[]);
     }
     let reducer = rig.table().running().next().expect("a reducer runs").0;
-    let starved = Ending::Starved { map: map(2, 1), gone: false, why: "no connection".into() };
+    let starved = Ending::Starved { map: map(2, 1), more: vec![], gone: false, why: "no connection".into() };
     let records = rig.hear(2, &[], &[(reducer, starved)]);
     let reopened = records.iter().filter_map(|record| match record {
         Record::Reopened { attempt, .. } => Some(*attempt),
@@ -599,7 +599,7 @@ impl History {
             let missing = missing.filter(|_| attempt.task.phase == Phase::Reduce);
             if let Some(place) = missing {
                 let gone = self.workers[usize::try_from(place.worker.0).expect("small")].up;
-                let starved = Ending::Starved { map: place.attempt, gone, why: String::new() };
+                let starved = Ending::Starved { map: place.attempt, more: vec![], gone, why: String::new() };
                 self.workers[at].ended.push((attempt, starved));
             } else {
                 let ticks = self.random.u32(1..30);
