@@ -33,7 +33,7 @@ struct Launch {
 /// Starts one node for each script.
 fn launch(scripts: &'static [&'static str], policy: RestartPolicy, stop_timeout: Duration) -> Launch {
     let (pieces, output) = mpsc::unbounded_channel();
-    let (console, _) = Console::start(Pieces(pieces), false).expect("a thread");
+    let console = Console::start(Pieces(pieces), false).expect("a thread");
     let (notify, notices) = mpsc::unbounded_channel();
     let (orders, inbox) = mpsc::channel(4);
     let nodes: Vec<NodeId> = (1..=scripts.len() as u64).map(NodeId).collect();
@@ -202,7 +202,7 @@ async fn a_child_has_a_process_group_of_its_own() {
 #[tokio::test]
 async fn a_program_that_is_missing_is_a_failure_with_a_reason() {
     local(async {
-        let (console, _) = Console::start(std::io::sink(), false).expect("a thread");
+        let console = Console::start(std::io::sink(), false).expect("a thread");
         let (notify, mut notices) = mpsc::unbounded_channel();
         let (_orders, inbox) = mpsc::channel(1);
         let settings = Settings { policy: RestartPolicy::never(), stop_timeout: LONG };
@@ -221,7 +221,7 @@ const LAUNCHER_MARK: &str = "QUORATE_TEST_LAUNCHER_FIFO";
 #[tokio::test]
 async fn launcher_process() {
     let Ok(fifo) = std::env::var(LAUNCHER_MARK) else { return };
-    let (console, _) = Console::start(std::io::sink(), false).expect("a thread");
+    let console = Console::start(std::io::sink(), false).expect("a thread");
     let (notify, _) = mpsc::unbounded_channel();
     let (_orders, inbox) = mpsc::channel(1);
     let command = move |_| {

@@ -35,12 +35,14 @@ mod text;
 mod up;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use crate::node::exit::{self, Failure};
+use crate::node::logging;
 
 pub use batch::parse as parse_changes;
 
@@ -110,12 +112,19 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
         }
     };
-    let json = cli.command.json();
-    match cli.command.run() {
+    let (json, serves) = (cli.command.json(), cli.command.serves());
+    let outcome = cli.command.run();
+    logging::flush();
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            report(&failure, json);
-            ExitCode::from(failure.code)
+            let code = failure.code;
+            if serves {
+                report_in_passing(failure, json)
+            } else {
+                report(&failure, json)
+            }
+            ExitCode::from(code)
         }
     }
 }
@@ -161,6 +170,15 @@ impl Command {
         }
     }
 
+    /// Whether it runs until it is told to end. Such a process must not wait for whoever reads its output.
+    fn serves(&self) -> bool {
+        match self {
+            Self::Up(_) | Self::Node(_) => true,
+            Self::Mr(args) => args.serves(),
+            _ => false,
+        }
+    }
+
     fn json(&self) -> bool {
         match self {
             Self::Up(args) => args.json,
@@ -188,16 +206,30 @@ impl Command {
 }
 
 fn report(failure: &Failure, json: bool) {
-    use std::io::Write;
-    // When standard error is gone there is nobody left to tell.
     if failure.message.is_empty() {
-    } else if json {
-        let error = json!({"error": {
-            "kind": failure.kind(), "message": failure.message, "code": failure.code,
-        }});
+        return;
+    }
+    let error = json!({"error": {
+        "kind": failure.kind(), "message": failure.message, "code": failure.code,
+    }});
+    // When the stream is gone there is nobody left to tell.
+    if json {
         let _ = writeln!(std::io::stdout(), "{error}");
     } else {
         let _ = writeln!(std::io::stderr(), "quorate: {}", failure.message);
+    }
+}
+
+/// The same, but does not wait for a reader who has stalled.
+fn report_in_passing(failure: Failure, json: bool) {
+    let (said, seen) = std::sync::mpsc::channel();
+    let say = move || {
+        report(&failure, json);
+        let _ = said.send(());
+    };
+    if std::thread::Builder::new().name("report".to_owned()).spawn(say).is_ok() {
+        // Nobody is left to be told that it was not said.
+        let _ = seen.recv_timeout(logging::LAST_WORDS);
     }
 }
 

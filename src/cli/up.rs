@@ -15,7 +15,7 @@ use crate::logic::ids::{GroupId, NodeId};
 use crate::node::config::Config;
 use crate::node::exit::{self, Failure};
 use crate::node::launcher::{Console, Launcher, Notice, Order, Outcome, Settings, check_addresses};
-use crate::node::logging::colours;
+use crate::node::logging::{LAST_WORDS, colours};
 
 /// Run a cluster on this machine, one process a node, until Ctrl-C or SIGTERM.
 ///
@@ -72,7 +72,7 @@ impl Args {
             .map_err(|error| Failure::internal(format!("cannot find the path of this program: {error}")))?;
         let stderr = std::io::stderr();
         let colour = colours(&stderr);
-        let (console, writer) = Console::start(stderr, colour)
+        let console = Console::start(stderr, colour)
             .map_err(|error| Failure::internal(format!("cannot start a thread: {error}")))?;
         let (orders, inbox) = mpsc::channel(4);
         let (notify, notices) = mpsc::unbounded_channel();
@@ -80,6 +80,7 @@ impl Args {
         let command = node_command(program, self.config.clone(), self.data.clone());
         let launcher =
             Launcher::new(&nodes, command, Settings::from(&config.launcher), console.clone(), notify);
+        let last = console.clone();
         let up = Up {
             config,
             config_path: self.config,
@@ -93,8 +94,8 @@ impl Args {
         };
         // One thread for everything: the children live only as long as the thread that started them.
         let result = actix::System::new().block_on(up.run(launcher.run(inbox), notices));
-        // Every clone of the console is gone, so the writer ends when it has written the last line.
-        let _ = writer.join();
+        // Whoever reads may have stalled, and the nodes have ended.
+        last.flush(LAST_WORDS);
         result
     }
 }
@@ -195,14 +196,7 @@ impl Up {
             return;
         }
         match result {
-            Ok(()) => {
-                let mut out = Output::new(self.json);
-                let said = out.either(self.ready_text(), &self.ready_json()).and_then(|()| out.flush());
-                if said.is_err() {
-                    // The cluster does not depend on who listens.
-                    self.console.say("the cluster serves, but standard output is closed");
-                }
-            }
+            Ok(()) => self.say_ready(),
             Err(failure) => {
                 let message = format!(
                     "the cluster does not serve after {} s: {}; the nodes' lines above say why",
@@ -211,6 +205,21 @@ impl Up {
                 self.failure = Some(Failure::new(exit::UNAVAILABLE, message));
                 let _ = self.orders.try_send(Order::Stop);
             }
+        }
+    }
+
+    /// On a thread of its own: the cluster does not depend on who listens, or whether they read.
+    fn say_ready(&self) {
+        let (json, console) = (self.json, self.console.clone());
+        let (text, value) = (self.ready_text(), self.ready_json());
+        let say = move || {
+            let mut out = Output::new(json);
+            if out.either(text, &value).and_then(|()| out.flush()).is_err() {
+                console.say("the cluster serves, but standard output is closed");
+            }
+        };
+        if std::thread::Builder::new().name("ready".into()).spawn(say).is_err() {
+            self.console.say("the cluster serves, but there is no thread to say so");
         }
     }
 

@@ -13,7 +13,7 @@ use super::config::Config;
 use super::disk::{OwnThread, bytes_below};
 use super::exit::INTERNAL;
 use super::identity::{DataDir, IdentityError, LogNote, PeerStores, members};
-use super::settings;
+use super::{logging, settings};
 use crate::actors::background::Background;
 use crate::actors::clock::{NodeClock, WallClock};
 use crate::actors::supervision::{Registry, Watchdog};
@@ -186,9 +186,11 @@ impl Environment for OperatingSystem {
     }
 
     fn watch(&self, config: &Config, registry: &Arc<Registry>) -> io::Result<Box<dyn Any>> {
-        registry.on_hang(move |hang| {
-            // Its thread is blocked, so nothing on it can end the process in order.
+        // Its thread is blocked, so nothing on it can end the process in order.
+        registry.on_hang(|hang| {
+            ends_soon();
             tracing::error!(actor = %hang.path, "an actor blocks its thread; the process ends");
+            logging::flush();
             std::process::exit(INTERNAL.into());
         });
         Ok(Box::new(Watchdog::start(registry, settings::hang_timeout(config))?))
@@ -196,6 +198,17 @@ impl Environment for OperatingSystem {
 
     fn tap(&self) -> TapPoint {
         TapPoint::default()
+    }
+}
+
+/// Ends the process in a while, whatever becomes of its last words: whoever takes them may be what hangs.
+fn ends_soon() {
+    let end = || {
+        std::thread::sleep(logging::LAST_WORDS * 2);
+        std::process::exit(INTERNAL.into());
+    };
+    if std::thread::Builder::new().name("end".to_owned()).spawn(end).is_err() {
+        std::process::exit(INTERNAL.into());
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //!
-//! * [`config`]: every key, its unit and its default. [`exit`]: exit codes. [`logging`].
+//! * [`config`]: every key, its unit and its default. [`exit`]: exit codes. [`outlet`]: streams that
+//!   may stall. [`logging`].
 //! * [`identity`]: whose a data directory is.
 //! * `settings`: from the configuration to the options of each room.
 //! * [`environment`]: what a node takes from the world around it, so that there can be another one.
@@ -32,6 +33,7 @@ pub mod identity;
 pub mod launcher;
 pub mod logging;
 mod mapreduce;
+pub mod outlet;
 pub mod run;
 mod settings;
 pub mod worker;

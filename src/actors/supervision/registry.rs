@@ -56,7 +56,7 @@ impl Registry {
     }
 
     /// What to do about an actor that blocks its thread, which nothing but the end of the process can free. The
-    /// call may come from any thread. Without one the fact is only logged.
+    /// call may come from any thread. It comes before the fact is logged, because logging may be what blocks.
     pub fn on_hang(&self, call: impl Fn(&Hang) + Send + Sync + 'static) {
         *self.on_hang.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(call));
     }
@@ -203,11 +203,11 @@ impl Registry {
     }
 
     pub(crate) fn report_hang(&self, hang: &Hang) {
-        tracing::error!(actor = &*hang.path, generation = hang.generation, "actor blocks its thread");
         let call = self.on_hang.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(call) = call {
             call(hang);
         }
+        tracing::error!(actor = &*hang.path, generation = hang.generation, "actor blocks its thread");
     }
 }
 

@@ -67,6 +67,10 @@ impl Args {
         }
     }
 
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.action, Action::Worker(_))
+    }
+
     pub(super) fn run(self) -> Result<u8, Failure> {
         match self.action {
             Action::Run(args) => args.run(),

@@ -179,7 +179,7 @@ fn pump<R: AsyncRead + Unpin + 'static + Send>(
             if !text.is_empty() {
                 last_words = Some(String::from_utf8_lossy(&text).into_owned());
             }
-            console.write(Line { node: Some(node), text });
+            console.write(&Line { node: Some(node), text });
         }
     })
 }

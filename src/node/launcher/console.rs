@@ -1,15 +1,10 @@
 //! The lines of all node processes on one stream, each with its node in front.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::logic::ids::NodeId;
-
-/// Lines that may wait for the stream.
-const WAITING: usize = 4096;
+use crate::node::outlet::Outlet;
 
 /// One line to be shown, without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +18,8 @@ pub struct Line {
 /// Where lines are put. Never blocks: while the stream is stalled and too many wait, lines are dropped and counted.
 #[derive(Clone, Debug)]
 pub struct Console {
-    lines: SyncSender<Line>,
-    dropped: Arc<AtomicU64>,
+    outlet: Outlet,
+    colours: bool,
 }
 
 impl Console {
@@ -32,60 +27,42 @@ impl Console {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(out: impl Write + Send + 'static, colours: bool) -> io::Result<(Self, JoinHandle<()>)> {
-        let (lines, inbox) = sync_channel(WAITING);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer { out, colours, dropped: dropped.clone() };
-        let thread = std::thread::Builder::new().name("console".into()).spawn(move || writer.run(&inbox))?;
-        Ok((Self { lines, dropped }, thread))
+    pub fn start(out: impl Write + Send + 'static, colours: bool) -> io::Result<Self> {
+        let gap = move |dropped| {
+            let text = format!("({dropped} lines were dropped because this output was stalled)");
+            render(&Line { node: None, text: text.into_bytes() }, colours)
+        };
+        Ok(Self { outlet: Outlet::start("console", out, gap)?, colours })
     }
 
     /// Puts a line.
-    pub fn write(&self, line: Line) {
-        if self.lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn write(&self, line: &Line) {
+        self.outlet.put(render(line, self.colours));
     }
 
     /// Puts a line of the launcher's own.
     pub fn say(&self, text: &str) {
-        self.write(Line { node: None, text: text.as_bytes().to_vec() });
+        self.write(&Line { node: None, text: text.as_bytes().to_vec() });
+    }
+
+    /// Waits until everything that was put before is written, but no longer than this; whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.outlet.flush(patience)
     }
 }
 
-struct Writer<W> {
-    out: W,
-    colours: bool,
-    dropped: Arc<AtomicU64>,
-}
-
-impl<W: Write> Writer<W> {
-    fn run(mut self, inbox: &Receiver<Line>) {
-        while let Ok(line) = inbox.recv() {
-            let dropped = self.dropped.swap(0, Ordering::Relaxed);
-            let mut batch = Vec::new();
-            if dropped > 0 {
-                let text = format!("({dropped} lines were dropped because this output was stalled)");
-                self.render(&Line { node: None, text: text.into_bytes() }, &mut batch);
-            }
-            self.render(&line, &mut batch);
-            // Nobody may be reading any more; the nodes carry on.
-            let _ = self.out.write_all(&batch).and_then(|()| self.out.flush());
-        }
-    }
-
-    fn render(&self, line: &Line, to: &mut Vec<u8>) {
-        let name = line.node.map_or("up".to_string(), |node| node.to_string());
-        if self.colours {
-            // Green, yellow, blue, magenta, cyan in turn; the launcher is bold.
-            let colour = line.node.map_or(1, |node| 32 + node.0.wrapping_sub(1) % 5);
-            to.extend_from_slice(format!("\x1b[{colour}m{name} |\x1b[0m ").as_bytes());
-        } else {
-            to.extend_from_slice(format!("{name} | ").as_bytes());
-        }
-        to.extend_from_slice(&line.text);
-        to.push(b'\n');
-    }
+fn render(line: &Line, colours: bool) -> Vec<u8> {
+    let name = line.node.map_or("up".to_string(), |node| node.to_string());
+    let mut bytes = if colours {
+        // Green, yellow, blue, magenta, cyan in turn; the launcher is bold.
+        let colour = line.node.map_or(1, |node| 32 + node.0.wrapping_sub(1) % 5);
+        format!("\x1b[{colour}m{name} |\x1b[0m ").into_bytes()
+    } else {
+        format!("{name} | ").into_bytes()
+    };
+    bytes.extend_from_slice(&line.text);
+    bytes.push(b'\n');
+    bytes
 }
 
 #[cfg(test)]
@@ -93,10 +70,11 @@ mod tests {
     use super::*;
 
     fn rendered(colours: bool) -> String {
-        let writer = Writer { out: Vec::new(), colours, dropped: Arc::default() };
-        let mut text = Vec::new();
-        writer.render(&Line { node: Some(NodeId(2)), text: b"hello".to_vec() }, &mut text);
-        writer.render(&Line { node: None, text: b"bye".to_vec() }, &mut text);
+        let lines = [
+            Line { node: Some(NodeId(2)), text: b"hello".to_vec() },
+            Line { node: None, text: b"bye".to_vec() },
+        ];
+        let text = lines.iter().flat_map(|line| render(line, colours)).collect();
         String::from_utf8(text).expect("text")
     }
 
@@ -104,37 +82,5 @@ mod tests {
     fn every_line_names_its_node() {
         assert_eq!(rendered(false), "n2 | hello\nup | bye\n");
         assert_eq!(rendered(true), "\x1b[33mn2 |\x1b[0m hello\n\x1b[1mup |\x1b[0m bye\n");
-    }
-
-    /// A stream that is stalled until the test lets it go on.
-    struct Stalled(std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<Vec<u8>>);
-
-    impl Write for Stalled {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            let _ = self.1.send(bytes.to_vec());
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_stalled_stream_costs_lines_but_never_blocks() {
-        let (go_on, gate) = std::sync::mpsc::channel();
-        let (out, written) = std::sync::mpsc::channel();
-        let (console, thread) = Console::start(Stalled(gate, out), false).expect("started");
-        for _ in 0..WAITING + 100 {
-            console.say("x");
-        }
-        drop(go_on);
-        console.clone().lines.send(Line { node: None, text: b"last".to_vec() }).expect("the thread lives");
-        drop(console);
-        thread.join().expect("ended");
-        let text: Vec<u8> = written.iter().flatten().collect();
-        let text = String::from_utf8(text).expect("text");
-        assert!(text.contains("lines were dropped"), "nothing was dropped");
-        assert!(text.ends_with("last\n"));
     }
 }
