@@ -170,6 +170,15 @@ fn a_cluster_that_does_not_answer_is_unavailable_and_says_so_in_the_language_ask
 }
 
 #[test]
+fn a_lock_is_not_said_to_be_held_by_a_cluster_that_does_not_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    let run = quorate(&["lock", "l", "--wait", "200ms", "--endpoints", &address, "--", "true"]);
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    assert!(run.stderr.starts_with("quorate: whether the lock l is held is not known: "), "{}", run.stderr);
+}
+
+#[test]
 fn a_cluster_is_not_started_on_addresses_that_are_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();

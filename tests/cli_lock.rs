@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use quorate::logic::ids::NodeId;
 use serde_json::{Value, json};
 use support::Cluster;
 
@@ -107,11 +108,12 @@ fn exit_codes_are_passed_on(cluster: &Cluster) {
     assert_eq!(code, Some(2), "{stderr}");
     // Each of them has released the lock, or the next one would have been refused.
     assert_eq!(locked(cluster, "codes", &["--no-wait"], "true").0, Some(0));
+    assert_eq!(locked(cluster, "codes", &["--wait", "0s"], "true").0, Some(0));
 }
 
 fn a_held_lock_is_waited_for_or_not(cluster: &Cluster) {
     let (mut holder, _) = started(cluster, "held", &["--owner", "the first"], "echo begun; exec sleep 600");
-    for options in [&["--no-wait"][..], &["--wait", "100ms"]] {
+    for options in [&["--no-wait"][..], &["--wait", "0s"], &["--wait", "100ms"]] {
         let (code, stdout, stderr) = locked(cluster, "held", options, "echo never");
         assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");
         assert!(stderr.starts_with("quorate: the lock held is held; "), "{stderr}");
@@ -126,6 +128,31 @@ fn a_held_lock_is_waited_for_or_not(cluster: &Cluster) {
     let output = waiter.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"at last\n"[..]));
     assert_eq!(holder.wait().expect("it ends").code(), Some(3), "its command was told to end");
+}
+
+#[test]
+fn a_waiter_that_gives_up_while_the_node_is_slow_has_left_the_queue_when_it_ends() {
+    let cluster = Cluster::start(1, "");
+    let node = NodeId(1);
+    let (mut holder, _) = started(&cluster, "slow", &[], "echo begun; exec sleep 600");
+    for (options, code) in [(&["--ttl", "60s", "--wait", "3s"][..], 1), (&["--ttl", "60s"], 130)] {
+        let arguments = [&["lock", "slow"], options, &["--", "true"]].concat();
+        let waiter = quorate(&cluster, &arguments).spawn().expect("it starts");
+        until("the queue", || status(&cluster, "slow")["waiting"] == 1);
+        if code == 1 {
+            std::thread::sleep(Duration::from_millis(2500));
+        } else {
+            signal(waiter.id(), libc::SIGINT);
+        }
+        assert!(cluster.signal(node, libc::SIGSTOP));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(cluster.signal(node, libc::SIGCONT));
+        let output = waiter.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(status(&cluster, "slow")["waiting"], 0, "{options:?}");
+    }
+    signal(holder.id(), libc::SIGTERM);
+    holder.wait().expect("it ends");
 }
 
 fn a_stopped_keeper_loses_the_lock_and_ends_its_command(cluster: &Cluster) {

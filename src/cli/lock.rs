@@ -1,5 +1,6 @@
 //! lock: a command that runs while a lock is held.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::node::launcher::end_with_parent;
 const LOCK_VARIABLE: &str = "QUORATE_LOCK";
 /// The token alone.
 const TOKEN_VARIABLE: &str = "QUORATE_LOCK_TOKEN";
+/// How long leaving the queue may take, and asking then who holds the lock.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Run a command while holding a lock of the cluster.
 ///
@@ -49,7 +52,7 @@ pub(super) struct Args {
     /// The lock is free this long after the holder was last heard of (500ms, 30s, 5m)
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_ttl_ms)]
     ttl: u64,
-    /// Wait no longer than this
+    /// Wait no longer than this; 0s: as --no-wait
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     wait: Option<Duration>,
     /// Do not wait at all
@@ -91,9 +94,19 @@ impl Args {
         let owner = self.owner.clone().unwrap_or_else(this_process);
         let lock = cluster.client().lock(self.name.clone()).with_owner(owner);
         let lock = lock.with_ttl(Duration::from_millis(self.ttl));
-        let guard = tokio::select! {
-            guard = self.acquire(&lock) => guard?,
-            number = signals.any() => return Ok(signalled(number)),
+        let attempt = tokio::select! {
+            attempt = self.acquire(&lock) => attempt?,
+            number = signals.any() => Attempt::Interrupted(number),
+        };
+        let guard = match attempt {
+            Attempt::Held(guard) => guard,
+            Attempt::HeldByAnother => return Err(self.held()),
+            Attempt::TooLate => return Err(self.too_late(cluster).await),
+            Attempt::Interrupted(number) => {
+                // It ends by itself if that fails, after its time to live.
+                let _ = given_up(cluster).await;
+                return Ok(signalled(number));
+            }
         };
         let child = self.start(&guard, cluster);
         let ended = match child {
@@ -107,7 +120,9 @@ impl Args {
             Err(ClerkError::LockLost { .. }) => Err(self.lost("before the command ended")),
             Err(error) => {
                 let ttl = Duration::from_millis(self.ttl);
-                eprintln!(
+                // That nobody can be told changes nothing of what the command did.
+                let _ = writeln!(
+                    std::io::stderr(),
                     "quorate: the lock could not be released ({error}); it is free in {ttl:?} at the latest"
                 );
                 Ok(code)
@@ -116,20 +131,42 @@ impl Args {
     }
 
     /// Waits for the lock as long as it was asked for.
-    async fn acquire(&self, lock: &Lock) -> Result<LockGuard, Failure> {
-        let held =
-            || Failure::new(exit::REFUSED, format!("the lock {} is held; {HELD_REMEDY}", self.shown()));
-        if self.no_wait {
-            return lock.try_acquire().await.map_err(explain)?.ok_or_else(held);
+    async fn acquire(&self, lock: &Lock) -> Result<Attempt, Failure> {
+        if self.no_wait || self.wait.is_some_and(|wait| wait.is_zero()) {
+            let guard = lock.try_acquire().await.map_err(explain)?;
+            return Ok(guard.map_or(Attempt::HeldByAnother, Attempt::Held));
         }
         let _progress = Progress::waiting(format!("waiting for the lock {}", self.shown()));
         match self.wait {
-            None => lock.acquire().await.map_err(explain),
+            None => lock.acquire().await.map(Attempt::Held).map_err(explain),
             Some(wait) => match tokio::time::timeout(wait, lock.acquire()).await {
-                Ok(acquired) => acquired.map_err(explain),
-                Err(_) => Err(held()),
+                Ok(acquired) => acquired.map(Attempt::Held).map_err(explain),
+                Err(_) => Ok(Attempt::TooLate),
             },
         }
+    }
+
+    /// Why the lock was not to be had in time. A cluster that does not answer says nothing about the lock.
+    async fn too_late(&self, cluster: &Cluster) -> Failure {
+        let unknown = |why: &str| {
+            let text = format!("whether the lock {} is held is not known: {why}", self.shown());
+            Failure::new(exit::UNAVAILABLE, text)
+        };
+        if !given_up(cluster).await {
+            return unknown("the cluster did not answer in time. Is it running? See `quorate status`");
+        }
+        match cluster.client().with_deadline(PARTING).lock_status(self.name.clone()).await {
+            Ok(LockStatus { holder: Some(_), .. }) => self.held(),
+            Ok(LockStatus { holder: None, .. }) => {
+                let text = format!("the lock {} was not to be had in time, but is free now", self.shown());
+                Failure::new(exit::UNAVAILABLE, format!("{text}; try again"))
+            }
+            Err(error) => unknown(&explain(error).message),
+        }
+    }
+
+    fn held(&self) -> Failure {
+        Failure::new(exit::REFUSED, format!("the lock {} is held; {HELD_REMEDY}", self.shown()))
     }
 
     fn start(&self, guard: &LockGuard, cluster: &Cluster) -> Result<Child, Failure> {
@@ -184,6 +221,22 @@ impl Args {
 }
 
 const HELD_REMEDY: &str = "`quorate lock NAME --status` shows by whom";
+
+/// What came of trying to get the lock.
+enum Attempt {
+    Held(LockGuard),
+    /// And waiting was not wanted.
+    HeldByAnother,
+    /// Waiting took too long; by whom it is held, if at all, is another question.
+    TooLate,
+    /// This signal ended it.
+    Interrupted(i32),
+}
+
+/// Waits until the place in the queue is given up, so that nobody who is gone becomes the holder; whether it is.
+async fn given_up(cluster: &Cluster) -> bool {
+    tokio::time::timeout(PARTING, cluster.client().locks_given_up()).await.is_ok()
+}
 
 /// The signals that end a command.
 struct Signals {

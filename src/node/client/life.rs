@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::ClientOptions;
 use crate::actors::clerk::{ClerkActor, Invoke, KnownNodes};
@@ -28,6 +28,8 @@ pub(super) struct Life {
     pub(super) identity: u64,
     /// How many claims on locks were made.
     pub(super) claims: AtomicU64,
+    /// How many locks are waited for, held, or not given up yet.
+    pub(super) locks: watch::Sender<usize>,
     /// Who asks whose turn it is: such a question occupies a connection for long.
     pub(super) turns: Semaphore,
     /// Where tasks are started. Dropping it ends the clerk, and its thread.
@@ -40,6 +42,15 @@ impl Life {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), ClerkError> {
         let gone = |_| ClerkError::Unavailable("the client's thread has died".to_owned());
         self.tasks.send(Box::pin(task)).map_err(gone)
+    }
+
+    /// Runs what keeps a lock, and counts it until it has ended.
+    pub(super) fn keep(&self, keeper: impl Future<Output = ()> + Send + 'static) -> Result<(), ClerkError> {
+        let counted = Counted::new(&self.locks);
+        self.spawn(async move {
+            keeper.await;
+            drop(counted);
+        })
     }
 
     /// Starts a clerk on the current thread.
@@ -79,6 +90,22 @@ impl Life {
     }
 }
 
+/// One of a number of things; no longer once it is dropped.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(count: &watch::Sender<usize>) -> Counted {
+        count.send_modify(|count| *count += 1);
+        Counted(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 /// A clerk to be started.
 struct Prepared {
     supervisor: Supervisor,
@@ -112,6 +139,7 @@ fn prepare(options: &ClientOptions) -> Result<(Prepared, Life, mpsc::UnboundedRe
         nodes: slot.port(),
         identity: options.identity.unwrap_or_else(|| fastrand::u64(..)),
         claims: AtomicU64::new(0),
+        locks: watch::Sender::new(0),
         turns: Semaphore::new((max_in_flight / 2).max(1)),
         tasks,
     };

@@ -100,6 +100,14 @@ impl Client {
         Client { fence: Some(Arc::new(fence)), ..self.clone() }
     }
 
+    /// Waits until this client (and its clones) has given up every lock that it held or waited for. Dropping a guard,
+    /// or a future that waits for a lock, gives it up in the background; if the process ends before that, the place in
+    /// the queue stays for its time to live, and may even become that of the holder.
+    pub async fn locks_given_up(&self) {
+        // An error: nobody counts any more. That cannot be, while this client lives.
+        let _ = self.life.locks.subscribe().wait_for(|count| *count == 0).await;
+    }
+
     /// Who holds a lock, and how many wait for it.
     ///
     /// # Errors
@@ -132,7 +140,7 @@ impl Lock {
     }
 
     /// Waits until the lock is held; for ever, as long as the cluster can be reached. Dropping the future leaves the
-    /// queue.
+    /// queue, in the background: see [`Client::locks_given_up`].
     ///
     /// # Errors
     /// See [`ClerkError`]; [`Timeout`](ClerkError::Timeout) when the cluster does not answer within the client's
@@ -160,7 +168,7 @@ impl Lock {
         let (state, seen) = watch::channel(State::Waiting);
         let (end, ended) = oneshot::channel();
         let keeper = Keeper { lock: self.clone(), owner: owner.into(), queue, state };
-        life.spawn(keeper.run(ended))?;
+        life.keep(keeper.run(ended))?;
         let mut guard = LockGuard { name: self.name.clone(), token: 0, seen, end: Some(end) };
         let state = guard.seen.wait_for(|state| !matches!(state, State::Waiting)).await;
         match state.as_deref() {
