@@ -179,6 +179,23 @@ fn a_lock_is_not_said_to_be_held_by_a_cluster_that_does_not_answer() {
 }
 
 #[test]
+fn what_cannot_be_parsed_is_refused_in_json_where_that_is_asked_for() {
+    for args in [&["get", "--json"][..], &["put", "k", "v", "--ttl", "5", "--json"], &["fly", "--json"]] {
+        let run = quorate(args);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(2), ""), "{args:?}");
+        let answer: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert_eq!((&answer["error"]["kind"], &answer["error"]["code"]), (&"usage".into(), &2.into()));
+        let message = answer["error"]["message"].as_str().expect("text");
+        assert!(!message.is_empty() && !message.starts_with("error"), "{message}");
+    }
+    // Help is for people, and what stands behind -- is not ours.
+    let run = quorate(&["get", "--json", "--help"]);
+    assert!(run.code == Some(0) && run.stdout.contains("Usage: quorate get"), "{}", run.stdout);
+    let run = quorate(&["lock", "--", "true", "--json"]);
+    assert!(run.code == Some(2) && run.stdout.is_empty() && !run.stderr.is_empty(), "{}", run.stdout);
+}
+
+#[test]
 fn a_cluster_is_not_started_on_addresses_that_are_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();

@@ -9,8 +9,8 @@
 //!
 //! What holds: results go to standard output and nothing else does. An error is one sentence with a remedy on
 //! standard error or, with `--json`, one object `{"error": {...}}` on standard output, so that a program reads one
-//! stream. Exit codes are those of [`exit`]. A reader that closes standard output ends the command
-//! quietly. Every command shows examples, and a test parses them.
+//! stream; also when the command line could not be understood. Exit codes are those of [`exit`]. A reader that closes
+//! standard output ends the command quietly. Every command shows examples, and a test parses them.
 //!
 //! What it deliberately does not do: it keeps no state between commands (each opens and closes a session of its own),
 //! and it knows nothing that the library does not: whatever a command does, a program can do with
@@ -35,6 +35,7 @@ mod text;
 mod up;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -106,11 +107,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no errors, and their reader may have gone away.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
-        }
+        Err(error) => return ExitCode::from(misread(&error)),
     };
     let (json, serves) = (cli.command.json(), cli.command.serves());
     let outcome = cli.command.run();
@@ -127,6 +124,24 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Says what is wrong with the command line, or gives the help that it asks for; returns the exit code.
+fn misread(error: &clap::Error) -> u8 {
+    if error.use_stderr() && asks_for_json(std::env::args_os().skip(1)) {
+        let text = error.to_string();
+        let failure = Failure::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+        report(&failure, true);
+        return failure.code;
+    }
+    // Help and version are no errors, and their reader may have gone away.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).unwrap_or(exit::USAGE)
+}
+
+/// Whether words that could not be understood ask for JSON. What stands behind `--` is not meant for us.
+fn asks_for_json(words: impl IntoIterator<Item = OsString>) -> bool {
+    words.into_iter().take_while(|word| word != "--").any(|word| word == "--json")
 }
 
 /// Checks the words of a command line, without the name of the program, and runs nothing.
