@@ -5,6 +5,7 @@ mod support;
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write, pipe};
+use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -129,4 +130,17 @@ fn a_launcher_whose_output_nobody_reads_ends_when_it_is_told_to() {
     place.is_served();
     terminate(&up);
     assert_eq!(ended(&mut up).code(), Some(0));
+}
+
+#[test]
+fn a_node_whose_address_is_taken_ends_and_says_so() {
+    let place = Place::new("");
+    let _taken = TcpListener::bind(&place.address).expect("it was free");
+    let mut node = place.serving("node").stderr(Stdio::piped()).spawn().expect("it starts");
+    let status = ended(&mut node);
+    let mut text = String::new();
+    let mut stderr = node.stderr.take().expect("it is piped");
+    std::io::Read::read_to_string(&mut stderr, &mut text).expect("UTF-8");
+    assert_eq!(status.code(), Some(3), "{text}");
+    assert!(text.contains(&format!("quorate: cannot listen at {}: ", place.address)), "{text}");
 }

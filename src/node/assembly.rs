@@ -12,7 +12,7 @@ use super::config::Config;
 use super::disk::Storage;
 use super::environment::{Environment, Identified, OperatingSystem, PeerMemory};
 use super::exit::{Failure, UNAVAILABLE};
-use super::front::Front;
+use super::front::{Front, probe};
 use super::group::{self, Group, Shared};
 use super::identity::IdentityError;
 use super::mapreduce::{self, Workshop};
@@ -77,6 +77,9 @@ impl Node {
         id: NodeId,
     ) -> Result<Node, Failure> {
         let Identified { store, peers, mut log, lock } = environment.identify(config, id)?;
+        if let Some(node) = config.cluster_node(id) {
+            probe(&*environment.transport(), &node.address).await?;
+        }
         let (ending, mut endings) = unbounded_channel();
         let (storage, recovered) = Storage::open(config, id, environment, &mut *log, ending.clone())?;
         let registry = Registry::new(environment.random());

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use super::exit::{Failure, UNAVAILABLE};
 use crate::actors::known::Known;
 use crate::actors::listener::{ListenerActor, ListenerSpec};
 use crate::actors::supervision::{ChildSpec, Strategy, Supervisor};
@@ -10,6 +12,27 @@ use crate::logic::restart::RestartPolicy;
 use crate::net::router::Router;
 use crate::net::transport::Transport;
 use crate::net::{NetSettings, QuietLog};
+
+/// How often, and how long after the last time, an address that is taken is tried again: whoever ends at this moment
+/// may still be listening.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Says why nobody can listen at an address. Without this question its listener would be started again and again.
+pub(super) async fn probe(transport: &dyn Transport, address: &str) -> Result<(), Failure> {
+    let mut tries = 1;
+    loop {
+        match transport.bind(address).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tries >= TRIES => {
+                let text = format!("cannot listen at {address}: {error}; is another node running here?");
+                return Err(Failure::new(UNAVAILABLE, text));
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+        tries += 1;
+    }
+}
 
 /// What a front is made of.
 pub(super) struct Front {

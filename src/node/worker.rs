@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::assembly::STOP_TIMEOUT;
 use super::exit::{Failure, UNAVAILABLE};
-use super::front::Front;
+use super::front::{Front, probe};
 use super::mapreduce::Workshop;
 use super::run::told_to_stop;
 use crate::actors::supervision::{Registry, Strategy, Supervisor, SupervisorRef, install_panic_hook};
@@ -78,6 +78,7 @@ impl Worker {
     /// # Errors
     /// When the directory cannot be used, or the address is taken.
     pub async fn start(options: WorkerOptions) -> Result<Worker, Failure> {
+        probe(&*options.transport, &options.listen).await?;
         let (ending, endings) = unbounded_channel();
         // It is no node; connections are told so by a number that no node has.
         let me = Identity { cluster: options.cluster.clone(), node: NodeId(0), store: 0 };
