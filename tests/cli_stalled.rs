@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write, pipe};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -143,4 +144,19 @@ fn a_node_whose_address_is_taken_ends_and_says_so() {
     std::io::Read::read_to_string(&mut stderr, &mut text).expect("UTF-8");
     assert_eq!(status.code(), Some(3), "{text}");
     assert!(text.contains(&format!("quorate: cannot listen at {}: ", place.address)), "{text}");
+}
+
+#[test]
+fn a_node_that_is_told_to_end_while_it_starts_ends_in_order() {
+    let place = Place::new("");
+    let data = place.data();
+    let begun = || Path::new(&data).exists();
+    let mut node = place.serving("node").stderr(Stdio::null()).spawn().expect("it starts");
+    let deadline = Instant::now() + PATIENCE;
+    while !begun() {
+        assert!(Instant::now() < deadline, "it did not begin");
+        std::hint::spin_loop();
+    }
+    terminate(&node);
+    assert_eq!(ended(&mut node).code(), Some(0));
 }

@@ -1,5 +1,7 @@
 //! Running one node as a process.
 
+use std::pin::pin;
+
 use actix::System;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -23,11 +25,17 @@ pub fn run(config: &Config, id: NodeId) -> Result<(), Failure> {
         give_back_memory();
     }
     System::new().block_on(async {
-        let mut node = Node::start(config, id, TcpTransport::shared()).await?;
+        // Before anything is begun: a signal that comes early would end the process at once.
+        let mut told = pin!(told_to_stop()?);
+        let mut node = tokio::select! {
+            biased;
+            () = &mut told => return Ok(()),
+            started = Node::start(config, id, TcpTransport::shared()) => started?,
+        };
         tracing::info!(node = id.0, version = env!("CARGO_PKG_VERSION"), "node is up");
         let outcome = tokio::select! {
             failure = node.failed() => Err(failure),
-            told = told_to_stop() => told,
+            () = &mut told => Ok(()),
         };
         if timeout(STOP_TIMEOUT, node.stop()).await.is_err() {
             tracing::warn!(
@@ -38,14 +46,16 @@ pub fn run(config: &Config, id: NodeId) -> Result<(), Failure> {
     })
 }
 
-pub(super) async fn told_to_stop() -> Result<(), Failure> {
+/// Listens to the signals that tell a process to stop, from now on; what is returned yields when one comes.
+pub(super) fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     let no_signals = |error: std::io::Error| Failure::internal(format!("cannot listen to signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
 }

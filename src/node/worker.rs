@@ -1,6 +1,7 @@
 //! A MapReduce worker in a process of its own: it runs tasks for a cluster without being a node of it.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -153,10 +154,15 @@ pub fn run(options: WorkerOptions) -> Result<(), Failure> {
     allow_more_open_files();
     give_back_memory();
     System::new().block_on(async {
-        let mut worker = Worker::start(options).await?;
+        let mut told = pin!(told_to_stop()?);
+        let mut worker = tokio::select! {
+            biased;
+            () = &mut told => return Ok(()),
+            started = Worker::start(options) => started?,
+        };
         let outcome = tokio::select! {
             failure = worker.failed() => Err(failure),
-            told = told_to_stop() => told,
+            () = &mut told => Ok(()),
         };
         // What hangs is stopped by the end of the process.
         let _ = timeout(STOP_TIMEOUT, worker.stop()).await;
