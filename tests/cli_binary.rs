@@ -196,6 +196,15 @@ fn what_cannot_be_parsed_is_refused_in_json_where_that_is_asked_for() {
 }
 
 #[test]
+fn an_error_that_cannot_be_written_to_standard_output_is_told_on_standard_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    let output = command.args(["config", "check", "/nowhere", "--json"]).stdout(full).output();
+    let stderr = String::from_utf8(output.expect("the binary runs").stderr).expect("UTF-8");
+    assert!(stderr.starts_with("quorate: "), "{stderr}");
+}
+
+#[test]
 fn a_cluster_is_not_started_on_addresses_that_are_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();

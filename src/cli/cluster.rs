@@ -96,7 +96,7 @@ impl ClusterArgs {
     /// Where the cluster is: `--endpoints`, else `--config`, else the environment, else the local nodes.
     pub(super) fn target(&self, environment: Option<String>) -> Result<Target, Failure> {
         if !self.endpoints.is_empty() {
-            return Target::at(self.endpoints.clone());
+            return Target::at(self.endpoints.iter().map(|endpoint| endpoint.trim().to_string()).collect());
         }
         if let Some(path) = &self.config {
             return Ok(Target::of(&Config::load(path)?));
@@ -311,6 +311,8 @@ mod tests {
         let environment = || Some("b:2, c:3".to_string());
         let target = args(&["a:1"]).target(environment()).expect("good");
         assert_eq!(target.endpoints, ["a:1"]);
+        let target = args(&["a:1", " b:2 "]).target(environment()).expect("good");
+        assert_eq!(target.endpoints, ["a:1", "b:2"]);
         let target = args(&[]).target(environment()).expect("good");
         assert_eq!(target.endpoints, ["b:2", "c:3"]);
         assert_eq!(target.known, None);

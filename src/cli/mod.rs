@@ -227,10 +227,8 @@ fn report(failure: &Failure, json: bool) {
     let error = json!({"error": {
         "kind": failure.kind(), "message": failure.message, "code": failure.code,
     }});
-    // When the stream is gone there is nobody left to tell.
-    if json {
-        let _ = writeln!(std::io::stdout(), "{error}");
-    } else {
+    if !json || writeln!(std::io::stdout(), "{error}").is_err() {
+        // When standard error is gone, too, there is nobody left to tell.
         let _ = writeln!(std::io::stderr(), "quorate: {}", failure.message);
     }
 }

@@ -1,6 +1,6 @@
 //! Progress of something that takes long: drawn on a terminal, silent otherwise.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -34,7 +34,8 @@ impl Progress {
 
     /// Says something on standard error, above the line; also where no line is drawn.
     pub(super) fn tell(&self, text: &str) {
-        self.0.suspend(|| eprintln!("{text}"));
+        // Work goes on when nobody can be told of it.
+        self.0.suspend(|| drop(writeln!(std::io::stderr(), "{text}")));
     }
 }
 
