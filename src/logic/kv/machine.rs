@@ -3,23 +3,16 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{
-    Change, Changed, Command, Expect, KvError, LeaseId, Lifetime, LogCommand, Outcome, Reply, SessionId,
-    Stamp, Version,
-};
-use super::key::Key;
+use super::command::{Command, KvError, LeaseId, LogCommand, Outcome, Reply, SessionId, Stamp};
 use super::lease::Leases;
-use super::limits::{at_most, at_position, batch_bytes, caps};
+use super::limits::{at_most, caps};
 use super::lock::Locks;
-use super::row::{Life, RECORD_OVERHEAD, Row};
+use super::row::{Life, Row};
 use super::rows::Rows;
 use super::session::{Session, Sessions, Standing};
 use super::snapshot::Frozen;
 use super::state_hash::StateHash;
 use crate::logic::ids::{GroupId, Index};
-
-/// A scratch buffer that grew beyond this for one large value is given back.
-const SCRATCH_KEPT: usize = 64 << 10;
 
 /// The replicated store of one group. The same commands at the same indices make the same machine and give the same
 /// outcomes, wherever and whenever they are applied.
@@ -35,7 +28,7 @@ pub struct Machine {
     /// Says something of the last entry alone; see [`granted`](Self::granted).
     pub(super) granted: Vec<LeaseId>,
     /// Of the last entry alone; see [`effort`](Self::effort).
-    effort: u64,
+    pub(super) effort: u64,
 }
 
 /// Figures about a machine, for admission, status and metrics.
@@ -55,9 +48,6 @@ pub struct Stats {
     /// The last index applied.
     pub applied: Index,
 }
-
-/// What a change replaced: replacing it once more undoes the change.
-type Undo = (Key, Option<Row>);
 
 impl Machine {
     /// The empty store of a group, with nothing applied.
@@ -143,8 +133,8 @@ impl Machine {
         }
     }
 
-    /// What the last entry cost to apply: the bytes of the values it wrote, and a fixed amount for each change. An append
-    /// writes the value as a whole.
+    /// What the last entry cost to apply: the bytes of the values it wrote, and a fixed amount for each change. An
+    /// append writes the value as a whole.
     pub fn effort(&self) -> u64 {
         self.effort
     }
@@ -288,116 +278,5 @@ impl Machine {
             Session { ttl_ms, window, touched_ms: self.time_ms, acked_below: 1, replies: Default::default() };
         self.sessions.add(id, session);
         Ok(Reply::Session { session: id, ttl_ms, window })
-    }
-
-    /// All or nothing. Keeping what was replaced is cheaper than working on a clone of the map, which would copy every
-    /// node that the batch touches.
-    fn batch(&mut self, changes: &[Change]) -> Outcome {
-        at_most("max_batch_changes", "changes in the batch", caps::BATCH_CHANGES, changes.len() as u64)?;
-        at_most("max_batch_bytes", "the batch's bytes", caps::BATCH_BYTES, batch_bytes(changes))?;
-        let mut results = Vec::with_capacity(changes.len());
-        let mut undo: Vec<Undo> = Vec::with_capacity(changes.len());
-        for (position, change) in changes.iter().enumerate() {
-            match self.change(change) {
-                Ok((changed, replaced)) => {
-                    results.push(changed);
-                    undo.extend(replaced);
-                }
-                Err(error) => {
-                    if !mutant!(BatchByHalves) {
-                        self.undo(undo);
-                    }
-                    return Err(at_position(position, error));
-                }
-            }
-        }
-        Ok(Reply::Batch(results))
-    }
-
-    fn undo(&mut self, replaced: Vec<Undo>) {
-        for (key, row) in replaced.into_iter().rev() {
-            self.rows.replace(key, row);
-        }
-    }
-
-    fn change(&mut self, change: &Change) -> Result<(Changed, Option<Undo>), KvError> {
-        let key = change.key();
-        at_most("max_key_bytes", "the key's bytes", caps::KEY_BYTES, key.len() as u64)?;
-        self.effort += RECORD_OVERHEAD;
-        let current = self.live(key);
-        let version = current.map_or(0, Row::version);
-        match change {
-            Change::Put { value, expect, lifetime, .. } => {
-                check(*expect, version)?;
-                let life = self.life(*lifetime)?;
-                self.write(key, version + 1, life, [value, &[]])
-            }
-            Change::Append { value, expect, .. } => {
-                check(*expect, version)?;
-                let current = current.cloned();
-                let (life, start) =
-                    current.as_ref().map_or((Life::Forever, &[][..]), |row| (row.life(), row.value()));
-                self.write(key, version + 1, life, [start, value])
-            }
-            Change::Delete { expect, .. } => {
-                check(*expect, version)?;
-                let existed = version > 0;
-                if mutant!(DeleteLeavesTheKey) && existed {
-                    let (_, undo) = self.write(key, version, Life::Forever, [&[], &[]])?;
-                    return Ok((Changed::Deleted { existed }, undo));
-                }
-                let undo =
-                    existed.then(|| Key::new(key)).map(|key| (key.clone(), self.rows.replace(key, None)));
-                Ok((Changed::Deleted { existed }, undo))
-            }
-            Change::Check { expect, .. } => {
-                check(*expect, version)?;
-                Ok((Changed::Held, None))
-            }
-            Change::Fence { lock, token } => {
-                self.check_fence(lock, *token)?;
-                Ok((Changed::Held, None))
-            }
-        }
-    }
-
-    fn write(
-        &mut self,
-        key: &[u8],
-        version: Version,
-        life: Life,
-        value: [&[u8]; 2],
-    ) -> Result<(Changed, Option<Undo>), KvError> {
-        let asked = (value[0].len() + value[1].len()) as u64;
-        at_most("max_value_bytes", "the value's bytes", caps::VALUE_BYTES, asked)?;
-        self.effort += asked;
-        at_most("max_batch_effort", "the bytes that the batch writes", caps::BATCH_EFFORT, self.effort)?;
-        let row = Row::new(&mut self.scratch, key, version, life, value);
-        if self.scratch.capacity() > SCRATCH_KEPT {
-            self.scratch = Vec::new();
-        }
-        let key = Key::new(key);
-        let old = self.rows.replace(key.clone(), Some(row));
-        Ok((Changed::Version(version), Some((key, old))))
-    }
-
-    fn life(&self, lifetime: Lifetime) -> Result<Life, KvError> {
-        match lifetime {
-            Lifetime::Forever => Ok(Life::Forever),
-            Lifetime::Ttl(ttl_ms) => Ok(Life::Until(self.time_ms.saturating_add(ttl_ms))),
-            Lifetime::Lease(lease) if self.leases.is_alive(lease, self.time_ms) => Ok(Life::Leased(lease)),
-            Lifetime::Lease(_) => Err(KvError::LeaseExpired),
-        }
-    }
-}
-
-/// The lab's rule for conditional changes; version 0 stands for an absent key.
-fn check(expect: Expect, actual: Version) -> Result<(), KvError> {
-    match expect {
-        Expect::Any => Ok(()),
-        Expect::Absent | Expect::Version(0) if actual == 0 => Ok(()),
-        Expect::Version(version) if version == actual || mutant!(PutIgnoresVersion) => Ok(()),
-        Expect::Version(_) if actual == 0 => Err(KvError::NoKey),
-        Expect::Absent | Expect::Version(_) => Err(KvError::Version { actual }),
     }
 }

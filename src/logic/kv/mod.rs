@@ -8,7 +8,7 @@
 //!
 //! * [`command`], `answer`: the vocabulary. What may be asked for, what may be answered; also the client protocol.
 //! * [`codec`]: how a command stands in the log.
-//! * [`machine`]: applying commands. Conditions, batches, exactly-once, expiry.
+//! * [`machine`]: applying commands. Exactly-once, expiry. `change`: conditions, batches.
 //! * `session`, `lease`: the two tables that time works on; `lock`: the queues that leases stand in.
 //! * `key`, `row`, `rows`: the records. One persistent map and what is derived from it.
 //! * `query`: reading, with a budget and a cursor.
@@ -39,6 +39,7 @@
 //! [`Command::Advance`](command::Command::Advance).
 
 mod answer;
+mod change;
 pub mod codec;
 pub mod command;
 mod key;
