@@ -5,7 +5,7 @@ mod supervision_support;
 use std::sync::{Arc, Mutex};
 
 use quorate::actors::supervision::{
-    ChildError, Exit, Port, Registry, Restart, Slot, State, Strategy, Supervisor,
+    ChildError, ChildSpec, Exit, Port, Registry, Restart, Slot, State, Strategy, Supervisor,
 };
 use quorate::logic::restart::RestartPolicy;
 use supervision_support::{
@@ -93,6 +93,33 @@ fn a_stable_period_ends_the_streak() {
         trio.boom(0);
         settle().await;
         assert_eq!(trio.journal.text(), "+a5", "at once again");
+    });
+}
+
+/// A child that fails as soon as it is up, two supervisors below the root. Whether the root gives up within a minute.
+async fn root_gives_up_on_a_hopeless_grandchild(escalation: Option<RestartPolicy>) -> bool {
+    let policy = || RestartPolicy::intensity(4, ms(1000)).delays(ms(0), ms(50), ms(100));
+    let hopeless = ChildSpec::fallible("hopeless", |_| Err::<Probe, _>("never"));
+    let below = Supervisor::new("below", Strategy::OneForOne).policy(policy()).child(hopeless);
+    let top = Supervisor::new("top", Strategy::OneForOne).policy(policy()).child(below);
+    let top = match escalation {
+        Some(escalation) => top.escalation(escalation),
+        None => top,
+    };
+    let top = top.start(&Registry::new(1));
+    let gave_up = tokio::time::timeout(ms(60_000), top.ended()).await;
+    if gave_up.is_err() {
+        top.shutdown().await;
+    }
+    gave_up.is_ok()
+}
+
+#[test]
+fn a_child_that_always_fails_below_another_supervisor_gets_through_to_the_root() {
+    paused(async {
+        let seldom = RestartPolicy::intensity(3, ms(10_000));
+        assert!(root_gives_up_on_a_hopeless_grandchild(Some(seldom)).await);
+        assert!(!root_gives_up_on_a_hopeless_grandchild(None).await, "then this is no test");
     });
 }
 

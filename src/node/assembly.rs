@@ -170,8 +170,9 @@ impl Parts<'_> {
         self.known = Some(known.clone());
         let (links, faults) = self.links(&known);
         let groups = self.groups(storage, recovered)?;
-        let mut root =
-            Supervisor::new(ROOT, Strategy::OneForOne).policy(settings::restart_policy(self.config));
+        let mut root = Supervisor::new(ROOT, Strategy::OneForOne)
+            .policy(settings::restart_policy(self.config))
+            .escalation(settings::escalation_policy(self.config));
         let mut ports = Vec::new();
         for group in groups {
             self.register(group.ports.group, group.incoming, group.from_peers);

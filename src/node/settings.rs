@@ -132,6 +132,13 @@ pub(super) fn worker_timeout(config: &Config) -> Duration {
     ms(config.mapreduce.worker_timeout_ms)
 }
 
+/// How often a supervisor below the root may give up before the process ends. It gives up within one window of its own,
+/// so that many of these are time enough for it to do so too often.
+pub(super) fn escalation_policy(config: &Config) -> RestartPolicy {
+    let own_window = Duration::from_secs(config.supervision.window_s);
+    RestartPolicy::intensity(3, own_window.saturating_mul(10).max(Duration::from_secs(300)))
+}
+
 pub(super) fn restart_policy(config: &Config) -> RestartPolicy {
     let SupervisionConfig {
         max_restarts,

@@ -36,6 +36,8 @@ pub(crate) struct Core {
     policy: RestartPolicy,
     seed: u64,
     intensity: Intensity,
+    /// For supervisors below that gave up, where these are counted apart.
+    escalations: Option<Intensity>,
     group_backoff: Backoff,
     group_not_before: Duration,
     members: BTreeMap<ChildId, Member>,
@@ -53,6 +55,7 @@ impl Core {
             policy: policy.clone(),
             seed,
             intensity: Intensity::new(policy),
+            escalations: None,
             group_backoff: Backoff::new(policy, seed),
             group_not_before: Duration::ZERO,
             members: BTreeMap::new(),
@@ -60,6 +63,12 @@ impl Core {
             gone: Vec::new(),
             closing: None,
         }
+    }
+
+    /// Counts members that gave up apart from those that failed, as this policy says.
+    pub fn escalation(mut self, policy: Option<&RestartPolicy>) -> Self {
+        self.escalations = policy.map(Intensity::new);
+        self
     }
 
     /// Adds a member that is to be started; its first generation follows `generation`.
@@ -123,7 +132,11 @@ impl Core {
     }
 
     fn failed(&mut self, child: ChildId, alive: Duration, exit: &Exit, now: Duration) -> Verdict {
-        if !self.intensity.admit(now) {
+        let intensity = match (&mut self.escalations, exit) {
+            (Some(escalations), Exit::GaveUp(_)) => escalations,
+            _ => &mut self.intensity,
+        };
+        if !intensity.admit(now) {
             self.close(Exit::GaveUp(format!("{exit}")), false);
             return Verdict::GiveUp;
         }

@@ -90,7 +90,8 @@ struct Runner {
 impl Runner {
     fn new(plan: Arc<Plan>, seat: Seat) -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
-        let core = Core::new(plan.strategy, &plan.policy, seat.context.registry.seed_for(&seat.context.path));
+        let core = Core::new(plan.strategy, &plan.policy, seat.context.registry.seed_for(&seat.context.path))
+            .escalation(plan.escalation.as_ref());
         {
             let mut inner = seat.cell.inner();
             inner.supervisor = true;

@@ -40,6 +40,7 @@ pub(crate) struct Plan {
     pub children: Vec<Child>,
     pub handle: SupervisorRef,
     pub on_give_up: Option<GiveUp>,
+    pub escalation: Option<RestartPolicy>,
 }
 
 /// Called when the root of a tree fails.
@@ -57,7 +58,8 @@ impl Supervisor {
         let name = name.into();
         let handle = SupervisorRef::new(name.clone());
         let policy = RestartPolicy::default();
-        let plan = Plan { name, strategy, policy, children: Vec::new(), handle, on_give_up: None };
+        let (children, on_give_up, escalation) = (Vec::new(), None, None);
+        let plan = Plan { name, strategy, policy, children, handle, on_give_up, escalation };
         let terms = Terms { restart: Restart::Permanent, place: Place::Here, shutdown: None, hang: None };
         Self { plan, terms }
     }
@@ -66,6 +68,15 @@ impl Supervisor {
     /// a group restart once; the back-off is each child's own, or the group's where they restart as a group.
     pub fn policy(mut self, policy: RestartPolicy) -> Self {
         self.plan.policy = policy;
+        self
+    }
+
+    /// How often supervisors below that gave up are restarted, where that is counted apart from failures of actors.
+    /// Each of them has failed often already, which takes time: with the same intensity at both levels nothing would
+    /// ever get past the upper one. Only the intensity of this policy counts, and its window should be well above the
+    /// time in which a supervisor below gives up a few times.
+    pub fn escalation(mut self, policy: RestartPolicy) -> Self {
+        self.plan.escalation = Some(policy);
         self
     }
 
