@@ -20,8 +20,7 @@ use crate::logic::kv::command::{LeaseId, Outcome, Query, Reply};
 use crate::logic::raft::entry::{Entry, Payload, SnapshotMark, SnapshotMeta};
 use crate::logic::raft::membership::Membership;
 use crate::messages::group::{
-    Answers, Applied, ApplierStatus, Committed, Install, ObserveApplier, Queries, SnapshotTaken,
-    TakeSnapshot, TakenSnapshot,
+    Answers, Applied, ApplierStatus, Committed, Install, Queries, SnapshotTaken, TakeSnapshot, TakenSnapshot,
 };
 use crate::storage::{SnapshotStore, StorageError};
 

@@ -36,8 +36,8 @@ pub struct Machine {
 pub struct Stats {
     /// Records, including those that are due and not yet removed.
     pub keys: u64,
-    /// Memory that the records, the queues of locks and the replies kept for sessions take, in bytes: keys, values, names
-    /// of locks and their owners, results of batches, and a fixed overhead for each.
+    /// Memory that the records, the queues of locks and the replies kept for sessions take, in bytes: keys, values,
+    /// names of locks and their owners, results of batches, and a fixed overhead for each.
     pub bytes: u64,
     /// Sessions.
     pub sessions: u64,
