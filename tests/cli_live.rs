@@ -392,7 +392,8 @@ async fn a_node_is_not_started_with_other_members_than_before() {
     let config = data.with_file_name("other.toml");
     let node = |id, address: &str| format!("[[cluster.nodes]]\nid = {id}\naddress = \"{address}\"\n");
     let addresses = free_addresses(2);
-    std::fs::write(&config, node(1, &addresses[0]) + &node(2, &addresses[1])).expect("written");
+    let text = "[cluster]\nid = \"test\"\n".to_owned() + &node(1, &addresses[0]) + &node(2, &addresses[1]);
+    std::fs::write(&config, text).expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
     command.args(["node", "--id", "1", "--config"]).arg(&config);
     command.arg("--data").arg(data.parent().expect("it is below the directory of all nodes"));

@@ -209,7 +209,8 @@ pub async fn snapshot_size(lab: Rc<Lab>) {
 pub async fn missing_keys(lab: Rc<Lab>) {
     let clerk = lab.clerk().await;
     assert_eq!(clerk.get("nothing").await, None);
-    assert_eq!(clerk.put("nothing", "v", 1).await, Put::NoKey);
+    // Without a session a clerk whose first answer was lost cannot know that nobody has deleted the key since.
+    assert!(matches!(clerk.put("nothing", "v", 1).await, Put::NoKey | Put::Maybe));
     assert_eq!(clerk.get("nothing").await, None);
     assert!(matches!(clerk.put("nothing", "v", 0).await, Put::Ok | Put::Maybe));
     assert!(matches!(clerk.put("nothing", "v", 7).await, Put::OtherVersion | Put::Maybe));
