@@ -215,7 +215,7 @@ fn a_log_that_was_not_durable_when_the_snapshot_was_taken_is_cut_later() {
     let ticket = raft.ready().persist.expect("three entries").ticket;
     let outcome = AppendOutcome::Accepted { matched: 4 };
     for node in [2, 3] {
-        raft.step(from(node, term, Message::AppendReply { outcome: outcome.clone(), round: 0 }));
+        raft.step(from(node, term, Message::AppendReply { outcome, round: 0 }));
     }
     assert_eq!(raft.ready().committed.len(), 4);
     raft.step(Input::SnapshotTaken { position: at(4, term) });
