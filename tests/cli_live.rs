@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use quorate::logic::ids::NodeId;
 use serde_json::{Value, json};
-use support::{Cluster, free_addresses};
+use support::{Cluster, cluster_id, free_addresses};
 
 /// The leader stays where it is unless it is told to move.
 const CONFIG: &str = "[raft]\nelection_timeout_min_ms = 1000\nelection_timeout_max_ms = 2000\n";
@@ -392,7 +392,8 @@ async fn a_node_is_not_started_with_other_members_than_before() {
     let config = data.with_file_name("other.toml");
     let node = |id, address: &str| format!("[[cluster.nodes]]\nid = {id}\naddress = \"{address}\"\n");
     let addresses = free_addresses(2);
-    let text = "[cluster]\nid = \"test\"\n".to_owned() + &node(1, &addresses[0]) + &node(2, &addresses[1]);
+    let text =
+        format!("[cluster]\nid = \"{}\"\n", cluster_id()) + &node(1, &addresses[0]) + &node(2, &addresses[1]);
     std::fs::write(&config, text).expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
     command.args(["node", "--id", "1", "--config"]).arg(&config);

@@ -24,7 +24,7 @@ use quorate::messages::client::*;
 use quorate::messages::wire::{Hello, PROTOCOL_VERSION, Packet};
 use quorate::net::handshake::{MAX_HELLO, client_hello};
 use serde_json::json;
-use support::{Cluster, tail};
+use support::{Cluster, cluster_id, tail};
 
 const NODES: usize = 3;
 const MAX_CONNECTIONS: usize = 300;
@@ -222,7 +222,7 @@ async fn aftermath(siege: &Siege, client: &Client) {
     let warned = |what: &str| log.lines().any(|line| line.contains("WARN") && line.contains(what));
     for what in [
         "protocol version 2 was offered, 1 is spoken here",
-        "cluster `elsewhere` was named, this is cluster `test`",
+        &format!("cluster `elsewhere` was named, this is cluster `{}`", cluster_id()),
         "all 300 connections are in use",
         "the handshake took longer than 1s",
         "a second handshake",
@@ -265,7 +265,7 @@ async fn noisy_strangers(siege: &mut Siege) -> String {
 
 /// Good frames that end at every position.
 async fn cut_frames(siege: &mut Siege) -> String {
-    let hello = frame(&Packet::Hello(client_hello("test")));
+    let hello = frame(&Packet::Hello(client_hello(&cluster_id())));
     for length in 0..hello.len() {
         let mut raw = Raw::dial(&siege.address()).await;
         raw.send(&hello[..length]).await;
@@ -384,7 +384,7 @@ async fn strangers(siege: &mut Siege) -> String {
         for cluster in ["elsewhere".to_owned(), "x".repeat(3000), "\x1b[2J\n".repeat(100)] {
             let (_, answer) = Raw::introduced(&address, client_hello(&cluster)).await;
             let Some(Packet::Goodbye { reason }) = answer else { panic!("{answer:?}") };
-            assert!(reason.contains("this is cluster `test`"), "{reason}");
+            assert!(reason.contains(&format!("this is cluster `{}`", cluster_id())), "{reason}");
             assert!(!reason.contains(char::is_control) && reason.len() < 3000, "{reason:?}");
             count += 1;
         }
@@ -397,7 +397,7 @@ async fn impostors(siege: &mut Siege) -> String {
     let addresses = siege.cluster.addresses.clone();
     let hello = |node: u64, store: u64| Hello {
         version: PROTOCOL_VERSION,
-        cluster: "test".to_owned(),
+        cluster: cluster_id(),
         node: Some(NodeId(node)),
         store,
     };

@@ -299,8 +299,14 @@ fn prepare(addresses: &[String], extra: &str) -> tempfile::TempDir {
     dir
 }
 
+/// The id of this process's clusters. Test programs that run side by side may draw the same port; with the same id, the
+/// clients of one could come to the nodes of the other unnoticed.
+pub fn cluster_id() -> String {
+    format!("test-{}", std::process::id())
+}
+
 fn config_text(addresses: &[String], extra: &str) -> String {
-    let mut text = "[cluster]\nid = \"test\"\n".to_owned();
+    let mut text = format!("[cluster]\nid = \"{}\"\n", cluster_id());
     for (number, address) in addresses.iter().enumerate() {
         text.push_str(&format!("[[cluster.nodes]]\nid = {}\naddress = \"{address}\"\n", number + 1));
     }
