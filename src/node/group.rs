@@ -201,8 +201,8 @@ fn beyond_repair(group: GroupId, error: &RestoreError) -> Option<String> {
         // It is the newest that the log knows, and while this is read nobody takes or receives another.
         RestoreError::Gone(file) => Some(format!(
             "the snapshot {file} is missing, which the log names as the newest of {group}. Without it this replica has \
-             no state, so it does not start. Bring the file back; if it is lost, remove this member from the cluster, \
-             and add the node again under a new id with an empty data directory"
+             no state, so it does not start. Bring the file back; if it is lost and every other node has its data, \
+             start with an empty data directory, which the others refuse, saying how to let it in"
         )),
         RestoreError::Failed(_) => None,
     }

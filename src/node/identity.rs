@@ -186,9 +186,7 @@ fn read_text(path: &Path) -> Result<Option<String>, IdentityError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(IdentityError::Damaged { path: path.into(), what: "it is not UTF-8 text".into() })
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damage(path, "it is not UTF-8 text")),
         Err(error) => Err(io_error("read", path)(error)),
     }
 }

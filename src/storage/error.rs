@@ -138,8 +138,8 @@ pub enum OpenError {
     /// Bytes that were acknowledged are not there, or not what was written.
     #[error(
         "{place} is damaged: {found}. This replica cannot know what it promised, so it does not start. Do not \
-         delete the file to force a start; remove this member from the cluster, and add the node again under a \
-         new id with an empty data directory"
+         delete the file to force a start; if every other node has its data, start with an empty data directory, \
+         which the others refuse, saying how to let it in"
     )]
     Damaged {
         /// Where.
@@ -151,8 +151,8 @@ pub enum OpenError {
     #[error(
         "the log is missing: the directory `log` in the data directory holds no segment, but this node has kept its \
          votes and entries there. Without them it cannot know what it promised, so it does not start. Bring the files \
-         back; if they are lost, remove this member from the cluster, and add the node again under a new id with an \
-         empty data directory"
+         back; if they are lost and every other node has its data, start with an empty data directory, which the \
+         others refuse, saying how to let it in"
     )]
     Missing,
     /// The files were written by a newer program.

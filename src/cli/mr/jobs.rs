@@ -1,5 +1,6 @@
 //! list, status, logs, cancel, collect: jobs that were submitted.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -220,7 +221,8 @@ pub(super) async fn fetch(
 
 /// Tells what went wrong where the command goes well all the same.
 pub(super) fn warn(text: impl std::fmt::Display) {
-    eprintln!("warning: {text}");
+    // Nor does it matter whether anybody can be told.
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
 /// Removes an output directory that came to nothing, so that the next try finds the place free.

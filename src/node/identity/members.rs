@@ -4,10 +4,8 @@
 //! the old members decide (or new ones without any data), and lose what was acknowledged, without a word.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 
-use super::{DataDir, IdentityError, damage, io_error, write_durably};
+use super::{DataDir, IdentityError, damage, read_text, write_durably};
 use crate::logic::ids::NodeId;
 
 const MEMBERS_FILE: &str = "members";
@@ -20,12 +18,8 @@ const HEADER: &str = "# The members of the cluster. Written once; do not edit or
 pub(in crate::node) fn check(dir: &DataDir, configured: &BTreeSet<NodeId>) -> Result<(), IdentityError> {
     let path = dir.path().join(MEMBERS_FILE);
     let expected = line(configured);
-    let text = match fs::read(&path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| damage(&path, "it is no text"))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return write_durably(dir.path(), MEMBERS_FILE, &format!("{HEADER}{expected}\n"));
-        }
-        Err(error) => return Err(io_error("read", &path)(error)),
+    let Some(text) = read_text(&path)? else {
+        return write_durably(dir.path(), MEMBERS_FILE, &format!("{HEADER}{expected}\n"));
     };
     let found = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
     if found == expected {
@@ -58,6 +52,8 @@ fn parse(found: &str) -> Option<BTreeSet<NodeId>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::node::exit;
 
