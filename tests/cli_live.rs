@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use quorate::logic::ids::NodeId;
 use serde_json::{Value, json};
-use support::{Cluster, cluster_id, free_addresses};
+use support::{Cluster, Reserved, cluster_id};
 
 /// The leader stays where it is unless it is told to move.
 const CONFIG: &str = "[raft]\nelection_timeout_min_ms = 1000\nelection_timeout_max_ms = 2000\n";
@@ -391,7 +391,8 @@ async fn a_node_is_not_started_with_other_members_than_before() {
     let data = cluster.data_dir(NodeId(1));
     let config = data.with_file_name("other.toml");
     let node = |id, address: &str| format!("[[cluster.nodes]]\nid = {id}\naddress = \"{address}\"\n");
-    let addresses = free_addresses(2);
+    let reserved = Reserved::addresses(2);
+    let addresses = &reserved.addresses;
     let text =
         format!("[cluster]\nid = \"{}\"\n", cluster_id()) + &node(1, &addresses[0]) + &node(2, &addresses[1]);
     std::fs::write(&config, text).expect("written");

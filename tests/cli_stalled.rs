@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use support::free_addresses;
+use support::Reserved;
 
 /// How long something may take that ought to happen soon, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,16 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Place {
     dir: tempfile::TempDir,
     address: String,
+    _reserved: Reserved,
 }
 
 impl Place {
     fn new(extra: &str) -> Place {
         let dir = tempfile::tempdir().expect("a directory");
-        let address = free_addresses(1).remove(0);
+        let reserved = Reserved::addresses(1);
+        let address = reserved.addresses[0].clone();
         let text =
             format!("[cluster]\nid = \"test\"\n[[cluster.nodes]]\nid = 1\naddress = \"{address}\"\n{extra}");
         std::fs::write(dir.path().join("one.toml"), text).expect("written");
-        Place { dir, address }
+        Place { dir, address, _reserved: reserved }
     }
 
     fn data(&self) -> std::path::PathBuf {

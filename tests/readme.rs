@@ -217,9 +217,10 @@ fn a_cluster_says_what_the_readme_shows_when_it_serves_and_ends_well() {
     assert_eq!(shown.command, "cargo run --release -- up --config config/chaos.toml");
     let dir = tempfile::tempdir().expect("a directory");
     let (config, data) = (dir.path().join("chaos.toml"), dir.path().join("data"));
-    let addresses = support::free_addresses(3);
+    let reserved = support::Reserved::addresses(3);
+    let addresses = &reserved.addresses;
     let mut text = text_of("config/chaos.toml");
-    for (node, address) in (1..).zip(&addresses) {
+    for (node, address) in (1..).zip(addresses) {
         text = text.replace(&format!("127.0.0.1:710{node}"), address);
     }
     std::fs::write(&config, text).expect("written");
@@ -236,7 +237,7 @@ fn a_cluster_says_what_the_readme_shows_when_it_serves_and_ends_well() {
     let mut said = Vec::new();
     for line in BufReader::new(up.stdout.take().expect("it is piped")).lines() {
         let mut line = line.expect("UTF-8");
-        for (node, address) in (1..).zip(&addresses) {
+        for (node, address) in (1..).zip(addresses) {
             line = line.replace(address, &format!("127.0.0.1:710{node}"));
         }
         line = line.replace(&data.display().to_string(), "quorate-data");

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::mapreduce_support::text;
-use crate::support::{Cluster, free_addresses};
+use crate::support::{Cluster, Reserved};
 
 /// The binary under test.
 pub fn binary() -> PathBuf {
@@ -118,7 +118,7 @@ impl Stage {
             endpoints: self.cluster.addresses.join(","),
             stage: self.path().to_path_buf(),
             name: name.to_owned(),
-            address: free_addresses(1).remove(0),
+            address: Arc::new(Reserved::addresses(1)),
             ground: self.ground,
         }
     }
@@ -223,7 +223,7 @@ struct Recruit {
     endpoints: String,
     stage: PathBuf,
     name: String,
-    address: String,
+    address: Arc<Reserved>,
     ground: Ground,
 }
 
@@ -245,15 +245,15 @@ impl Recruit {
             }
         };
         command.args(["mr", "worker", "--slots", "1", "--endpoints", &self.endpoints]);
-        command.args(["--listen", &self.address, "--dir"]).arg(dir.join("data"));
+        command.args(["--listen", &self.address.addresses[0], "--dir"]).arg(dir.join("data"));
         // It runs where nothing else is, so that it finds nothing of the others by chance.
         command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Worker(command.spawn().expect("the binary starts"))
+        Worker(command.spawn().expect("the binary starts"), self.address.clone())
     }
 }
 
-/// A worker process; dropping it kills it.
-pub struct Worker(Child);
+/// A worker process, and what keeps its address for it; dropping it kills it.
+pub struct Worker(Child, #[expect(dead_code, reason = "it is held, not read")] Arc<Reserved>);
 
 impl Worker {
     pub fn runs(&mut self) -> bool {

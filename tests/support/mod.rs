@@ -8,7 +8,7 @@ pub mod writers;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use quorate::logic::ids::NodeId;
 use quorate::messages::admin::NodeStatus;
 use quorate::{Client, ClientOptions};
+use tokio::net::TcpSocket;
 
 use self::namespaces::Namespaces;
 
@@ -29,6 +30,8 @@ pub struct Cluster {
     run_by: RunBy,
     /// For nodes with a network of their own: the process in whose namespace each is started.
     keepers: BTreeMap<NodeId, u32>,
+    /// Keeps the addresses for this cluster while nodes of it are down.
+    _reserved: Option<Reserved>,
 }
 
 /// Who started the node processes, and starts them again.
@@ -42,7 +45,8 @@ enum RunBy {
 impl Cluster {
     /// Starts `nodes` nodes on free ports and waits until they serve. `extra` is added to the configuration.
     pub fn start(nodes: usize, extra: &str) -> Cluster {
-        let addresses = free_addresses(nodes);
+        let reserved = Reserved::addresses(nodes);
+        let addresses = reserved.addresses.clone();
         let dir = prepare(&addresses, extra);
         let started = Instant::now();
         let log = std::fs::File::create(dir.path().join("log")).expect("the log is created");
@@ -61,14 +65,18 @@ impl Cluster {
         BufReader::new(stdout).read_line(&mut line).expect("stdout is readable");
         let served_after = started.elapsed();
         let run_by = RunBy::Launcher(launcher);
-        let cluster = Cluster { addresses, served_after, dir, run_by, keepers: BTreeMap::new() };
+        let keepers = BTreeMap::new();
+        let cluster = Cluster { addresses, served_after, dir, run_by, keepers, _reserved: Some(reserved) };
         assert!(line.contains("\"endpoints\""), "the cluster did not serve: {line}\n{}", cluster.log());
         cluster
     }
 
     /// Starts `nodes` nodes without a launcher, so that a node that is killed stays down until it is started again.
     pub async fn start_apart(nodes: usize, extra: &str) -> Cluster {
-        Self::start_at(free_addresses(nodes), BTreeMap::new(), extra).await
+        let reserved = Reserved::addresses(nodes);
+        let mut cluster = Self::start_at(reserved.addresses.clone(), BTreeMap::new(), extra).await;
+        cluster._reserved = Some(reserved);
+        cluster
     }
 
     /// The same in the namespaces of a router, which the calling thread has entered.
@@ -83,7 +91,8 @@ impl Cluster {
         let dir = prepare(&addresses, extra);
         let started = Instant::now();
         let run_by = RunBy::Test(Mutex::default());
-        let mut cluster = Cluster { addresses, served_after: Duration::ZERO, dir, run_by, keepers };
+        let served_after = Duration::ZERO;
+        let mut cluster = Cluster { addresses, served_after, dir, run_by, keepers, _reserved: None };
         for node in cluster.nodes() {
             cluster.start_node(node);
         }
@@ -313,11 +322,29 @@ fn config_text(addresses: &[String], extra: &str) -> String {
     text + extra
 }
 
-/// Addresses that nobody listens at; the kernel does not hand the same port out again soon.
-pub fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|l| l.local_addr().expect("a bound address").to_string()).collect()
+/// Addresses that nobody else is given while this lives, also while nobody listens at them.
+///
+/// A port that was only looked up and let go of may be drawn by a test program that runs beside this one, while the
+/// node that it is meant for is down. A socket that is bound and does not listen keeps it from being drawn, and lets
+/// a node listen, because both allow the address to be used again.
+pub struct Reserved {
+    pub addresses: Vec<String>,
+    _sockets: Vec<TcpSocket>,
+}
+
+impl Reserved {
+    pub fn addresses(count: usize) -> Reserved {
+        let sockets: Vec<_> = (0..count).map(|_| bound_socket()).collect();
+        let address = |socket: &TcpSocket| socket.local_addr().expect("a bound address").to_string();
+        Reserved { addresses: sockets.iter().map(address).collect(), _sockets: sockets }
+    }
+}
+
+fn bound_socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an address may be used again");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    socket
 }
 
 /// A file of the project.
