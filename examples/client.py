@@ -133,32 +133,37 @@ class Connection:
 class Client:
     """Finds the leader, repeats what may be repeated, keeps a session for its writes."""
 
-    def __init__(self, addresses, cluster=""):
-        self.cluster = cluster
+    def __init__(self, addresses, cluster="", deadline=DEADLINE):
+        self.cluster, self.deadline = cluster, deadline
         self.seeds = itertools.cycle(addresses)
         self.nodes = {}
         self.connection = None
         self.ids = itertools.count(1)
         self.session, self.seq = None, 0
 
-    def execute(self, make):
-        """Sends `make(id)` until there is a final answer: for reads, and for writes with a stamp."""
-        until, pause = time.monotonic() + DEADLINE, 0.01
+    def execute(self, make, effect=False):
+        """Sends `make(id)` until there is a final answer: for reads, and for writes with a stamp (`effect`)."""
+        until, pause = time.monotonic() + self.deadline, 0.01
+        # Whether some copy may have been carried out: what later ones are told speaks of those only.
+        doubt = False
         while True:
-            maybe, leader = False, None
+            unknown, leader = False, None
             try:
                 if self.connection is None:
                     self.connect(next(self.seeds))
-                maybe = True
+                unknown = True
                 outcome, contents = variant(self.connection.ask(make(next(self.ids))))
                 if outcome == "Ok":
                     return variant(contents)[1]
                 name, details = variant(contents)
-                maybe = name == "Unknown"
+                unknown = name == "Unknown"
                 if name == "NotLeader":
                     leader = details["leader"]
                 elif name == "Refused":
-                    raise Refused(*variant(details))
+                    reason, contents = variant(details)
+                    if reason == "Limit" and doubt:
+                        raise Maybe(f"the last copy was refused: {contents}")
+                    raise Refused(reason, contents)
                 elif name not in ("Busy", "NoSuchGroup", "Unknown"):
                     raise Refused(name, details)
                 if name != "Busy":
@@ -168,8 +173,9 @@ class Client:
                 self.disconnect()
             else:
                 problem = name
+            doubt = doubt or (effect and unknown)
             if time.monotonic() > until:
-                raise Maybe(str(problem)) if maybe else TimeoutError(str(problem))
+                raise Maybe(str(problem)) if doubt else TimeoutError(str(problem))
             if leader in self.nodes and self.try_connect(self.nodes[leader]):
                 continue
             time.sleep(random.uniform(0, pause))
@@ -199,7 +205,7 @@ class Client:
         self.seq += 1
         stamp = {"session": self.session, "seq": self.seq, "acked_below": self.seq}
         try:
-            return variant(self.execute(lambda number: write(number, command, stamp)))
+            return variant(self.execute(lambda number: write(number, command, stamp), effect=True))
         except Refused as refused:
             if refused.name == "SessionExpired":
                 self.session = None
@@ -267,6 +273,7 @@ def check(page):
 def main():
     parser = argparse.ArgumentParser(description="A small client of Quorate.")
     parser.add_argument("--nodes", default="127.0.0.1:7101", help="addresses, separated by commas")
+    parser.add_argument("--timeout", type=float, default=DEADLINE, help="seconds for an operation")
     parser.add_argument("--cluster", default="", help="name of the cluster, if it is to be checked")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, arguments in {
@@ -282,7 +289,7 @@ def main():
     options = parser.parse_args()
     if options.command == "check":
         return check(options.page)
-    client = Client(options.nodes.split(","), options.cluster)
+    client = Client(options.nodes.split(","), options.cluster, options.timeout)
     try:
         if options.command == "put":
             print("version", client.put(options.key.encode(), options.value.encode()))

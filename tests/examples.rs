@@ -3,6 +3,8 @@
 mod profile;
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -38,19 +40,25 @@ fn the_embedded_client_counts_its_runs() {
     }
 }
 
-#[test]
-fn the_python_client_speaks_with_a_cluster() {
+/// What starts the client in Python; `None` where there is no Python for it.
+fn python_client() -> Option<fn() -> Command> {
     let available = Command::new("python3").args(["-c", "import msgpack"]).output();
     if !available.is_ok_and(|output| output.status.success()) {
         println!("skipped: examples/client.py needs python3 with the package msgpack");
-        return;
+        return None;
     }
-    let cluster = Cluster::start(3, "");
-    let python = |args: &[&str]| {
+    Some(|| {
         let mut command = Command::new("python3");
-        command.arg(project_file("examples/client.py")).args(["--nodes", &cluster.addresses.join(",")]);
-        run(command.args(args))
-    };
+        command.arg(project_file("examples/client.py"));
+        command
+    })
+}
+
+#[test]
+fn the_python_client_speaks_with_a_cluster() {
+    let Some(client) = python_client() else { return };
+    let cluster = Cluster::start(3, "");
+    let python = |args: &[&str]| run(client().args(["--nodes", &cluster.addresses.join(",")]).args(args));
     let says = |args: &[&str], expected: &str| {
         assert_eq!(python(args), (Some(0), expected.to_owned(), String::new()), "{args:?}");
     };
@@ -68,8 +76,51 @@ fn the_python_client_speaks_with_a_cluster() {
     let page = page.to_str().expect("UTF-8");
     says(&["check", page], &format!("8 of 8 frames are as in {page}\n"));
     // Neither the order of the nodes nor a dead one among them matters.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     for address in &cluster.addresses {
         says(&["--nodes", &format!("{closed},{address}"), "get", "user/1"], "carol (version 2)\n");
     }
+}
+
+/// The last frame that it lets through is this one of a client: hello, open a session, put.
+const PUT: usize = 3;
+
+/// Stands before a node until a client has put something: that put arrives, and its answer does not.
+fn swallow_the_answer(listener: &TcpListener, node: &str) {
+    let (mut client, _) = listener.accept().expect("a client comes");
+    let mut node = TcpStream::connect(node).expect("the node listens");
+    for number in 1..=PUT {
+        pass_frame(&mut client, &mut node);
+        if number < PUT {
+            pass_frame(&mut node, &mut client);
+        }
+    }
+    // The answer: the put has taken effect.
+    node.read_exact(&mut [0; 4]).expect("the node answers");
+}
+
+fn pass_frame(from: &mut TcpStream, to: &mut TcpStream) {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).expect("a frame");
+    let mut body = vec![0; u32::from_be_bytes(length) as usize];
+    from.read_exact(&mut body).expect("the rest of it");
+    to.write_all(&length).and_then(|()| to.write_all(&body)).expect("it is passed on");
+}
+
+#[test]
+fn the_python_client_remembers_that_an_earlier_attempt_may_have_succeeded() {
+    let Some(client) = python_client() else { return };
+    let cluster = Cluster::start(1, "");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let node = cluster.addresses[0].clone();
+    // When it is done it listens no more, so that the next attempts are refused.
+    let proxy = std::thread::spawn(move || swallow_the_answer(&listener, &node));
+    let arguments = ["--nodes", &address, "--timeout", "0.3", "put", "key", "value"];
+    let (code, stdout, stderr) = run(client().args(arguments));
+    proxy.join().expect("the put went through it");
+    assert_eq!((code, &*stdout), (Some(2), ""), "{stderr}");
+    assert!(stderr.starts_with("maybe: it may or may not have taken effect ("), "{stderr}");
+    let found = run(client().args(["--nodes", &cluster.addresses[0], "get", "key"]));
+    assert_eq!(found, (Some(0), "value (version 1)\n".to_owned(), String::new()));
 }

@@ -11,7 +11,8 @@ use crate::node::exit::{self, Failure};
 
 /// Show the nodes and groups of the cluster.
 ///
-/// Exit code 0: every node answered and every group has a leader. 1: something is missing. 3: no node answered.
+/// Exit code 0: every node answered, and every group has a leader whom all others follow. 1: something is missing.
+/// 3: no node answered.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   quorate status
@@ -118,8 +119,7 @@ impl StatusArgs {
             }
         }
         out.flush()?;
-        let healthy = asked.iter().all(|asked| asked.answer.is_ok()) && leaderless(&asked).is_empty();
-        Ok(if healthy { exit::OK } else { exit::REFUSED })
+        Ok(if missing(&asked).is_empty() { exit::OK } else { exit::REFUSED })
     }
 }
 
@@ -143,6 +143,30 @@ fn leaderless(asked: &[Asked<NodeStatus>]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
+/// Replicas that take no part, though their group is led: alone, out of favour with the others, or without a disk.
+fn idle(asked: &[Asked<NodeStatus>]) -> Vec<String> {
+    let (all, leaderless) = (groups(asked), leaderless(asked));
+    let led = all.iter().filter(|(_, group)| !leaderless.contains(&group.group.to_string()));
+    led.filter_map(|(node, group)| {
+        let what = match &*group.role {
+            "leader" | "follower" | "learner" => return None,
+            "restarting" => "is being restarted",
+            _ => "follows nobody, though another leads",
+        };
+        Some(format!("{} of {node} {what}; the log of {node} says why", group.group))
+    })
+    .collect()
+}
+
+/// All that is not as it should be, a sentence for each.
+fn missing(asked: &[Asked<NodeStatus>]) -> Vec<String> {
+    let silent = asked.iter().filter_map(|Asked { node, answer, .. }| {
+        answer.as_ref().err().map(|failure| format!("{node} does not answer: {}", failure.message))
+    });
+    let leaderless = leaderless(asked).into_iter().map(|group| format!("{group} has no leader"));
+    silent.chain(leaderless).chain(idle(asked)).collect()
+}
+
 fn status_json(asked: &[Asked<NodeStatus>]) -> Value {
     let nodes: Vec<Value> = asked
         .iter()
@@ -155,12 +179,11 @@ fn status_json(asked: &[Asked<NodeStatus>]) -> Value {
             }
         })
         .collect();
-    json!({"nodes": nodes, "groups_without_leader": leaderless(asked)})
+    json!({"nodes": nodes, "groups_without_leader": leaderless(asked), "missing": missing(asked)})
 }
 
 fn status_lines(asked: &[Asked<NodeStatus>]) -> Vec<String> {
     let mut nodes = vec![row(&["NODE", "ADDRESS", "STATE", "UP SINCE", "RESTARTS", "DISK", "VERSION"])];
-    let mut missing = Vec::new();
     for Asked { node, address, answer } in asked {
         nodes.push(match answer {
             Ok(status) => vec![
@@ -172,10 +195,7 @@ fn status_lines(asked: &[Asked<NodeStatus>]) -> Vec<String> {
                 size_text(status.disk_bytes),
                 status.version.clone(),
             ],
-            Err(failure) => {
-                missing.push(format!("{node} does not answer: {}", failure.message));
-                row(&[&node.to_string(), address, "down", "-", "-", "-", "-"])
-            }
+            Err(_) => row(&[&node.to_string(), address, "down", "-", "-", "-", "-"]),
         });
     }
     let header =
@@ -197,10 +217,10 @@ fn status_lines(asked: &[Asked<NodeStatus>]) -> Vec<String> {
             hash,
         ]);
     }
-    missing.extend(leaderless(asked).iter().map(|group| format!("{group} has no leader")));
     let mut lines = aligned(&nodes);
     lines.push(String::new());
     lines.extend(aligned(&table));
+    let missing = missing(asked);
     if !missing.is_empty() {
         lines.push(String::new());
         lines.extend(missing);
@@ -364,5 +384,13 @@ mod tests {
         assert_eq!(lines.last().map(String::as_str), Some("n3 does not answer: refused"));
         assert_eq!(leaderless(&[status(1, "candidate"), status(2, "follower")]), ["g1"]);
         assert!(leaderless(&good).is_empty());
+        assert_eq!(missing(&[status(1, "candidate"), status(2, "follower")]), ["g1 has no leader"]);
+        assert_eq!(
+            missing(&[status(1, "leader"), status(2, "restarting"), status(3, "pre-candidate")]),
+            [
+                "g1 of n2 is being restarted; the log of n2 says why",
+                "g1 of n3 follows nobody, though another leads; the log of n3 says why"
+            ]
+        );
     }
 }

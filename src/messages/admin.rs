@@ -101,7 +101,7 @@ pub struct NodeStatus {
 pub struct GroupStatus {
     /// The group.
     pub group: GroupId,
-    /// `leader`, `follower`, `candidate`, `pre-candidate` or `learner`.
+    /// `leader`, `follower`, `candidate`, `pre-candidate` or `learner`; `restarting` while its actors are.
     pub role: String,
     /// Who is believed to lead.
     pub leader: Option<NodeId>,

@@ -48,7 +48,7 @@ pub struct ReadBarrier {
     pub lease: bool,
 }
 
-/// KV server to Raft peer: hand leadership over.
+/// Admin actor to Raft peer: hand leadership over.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TransferLeader {

@@ -16,7 +16,7 @@ pub enum Packet {
     Hello(Hello),
     /// First frame of the side that accepted.
     Welcome(Welcome),
-    /// The handshake failed; the connection is closed after it.
+    /// The sender finds fault with the other side, or stops; the connection is closed after it.
     Goodbye {
         /// Why, in a sentence.
         reason: String,

@@ -1,5 +1,6 @@
 //! A MapReduce worker in a process of its own: it runs tasks for a cluster without being a node of it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,8 +78,15 @@ impl Worker {
     /// Opens its directory, and starts its actors. Whether a cluster is there is another matter.
     ///
     /// # Errors
-    /// When the directory cannot be used, or the address is taken.
+    /// When the directory cannot be used, the address is taken, or others could not dial it.
     pub async fn start(options: WorkerOptions) -> Result<Worker, Failure> {
+        if options.advertise.is_none() && is_every_interface(&options.listen) {
+            return Err(Failure::usage(format!(
+                "{} means every interface, which other workers cannot dial; say under which host they reach this one: \
+                 --advertise HOST",
+                options.listen
+            )));
+        }
         probe(&*options.transport, &options.listen).await?;
         let (ending, endings) = unbounded_channel();
         // It is no node; connections are told so by a number that no node has.
@@ -137,6 +145,12 @@ impl Worker {
     }
 }
 
+/// Whether it is an address to listen at, and none to dial.
+fn is_every_interface(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())
+}
+
 /// The address that others are told.
 fn advertised(local: String, host: Option<&str>) -> String {
     match (host, local.rsplit_once(':')) {
@@ -173,6 +187,12 @@ pub fn run(options: WorkerOptions) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_interface_is_nobodys_address() {
+        assert!(is_every_interface("0.0.0.0:7") && is_every_interface("[::]:0"));
+        assert!(!is_every_interface("127.0.0.1:0") && !is_every_interface("a.example:7"));
+    }
 
     #[test]
     fn others_are_told_the_host_that_they_can_reach() {

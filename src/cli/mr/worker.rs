@@ -39,7 +39,8 @@ pub(super) struct Args {
     /// Memory that all of them together may use for their data, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = mebibytes())]
     memory: u64,
-    /// Where it listens, for other workers; port 0: any
+    /// Where it listens, for other workers; port 0: any. On another machine than theirs: its own address, or 0.0.0.0
+    /// with `--advertise`
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
     /// The host under which other workers reach it, where that differs

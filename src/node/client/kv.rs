@@ -85,10 +85,11 @@ impl Client {
         self.put_with(key, value, Expect::Absent, Lifetime::Forever).await
     }
 
-    /// Puts a value on all terms there are.
+    /// Puts a value on all terms there are. Returns the key's new version.
     ///
     /// # Errors
-    /// See [`ClerkError`]; [`LeaseExpired`](ClerkError::LeaseExpired) when the lease of `lifetime` is not known.
+    /// See [`ClerkError`]; as for [`put_if`](Self::put_if), and [`LeaseExpired`](ClerkError::LeaseExpired) when the
+    /// lease of `lifetime` is not known.
     pub async fn put_with(
         &self,
         key: impl Into<Bytes>,
@@ -186,10 +187,11 @@ impl Client {
         }
     }
 
-    /// Grants a lease of this length (in whole milliseconds).
+    /// Grants a lease of this length (in whole milliseconds), or longer: the cluster raises it to
+    /// `limits.min_lease_ttl_ms`. The lease says what it became.
     ///
     /// # Errors
-    /// See [`ClerkError`].
+    /// See [`ClerkError`]; [`Limit`](ClerkError::Limit) when it is longer than `limits.max_lease_ttl_ms`.
     pub async fn grant_lease(&self, ttl: Duration) -> Result<Lease, ClerkError> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         lease(self.write(Command::GrantLease { ttl_ms }).await?)
