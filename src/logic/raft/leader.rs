@@ -79,7 +79,7 @@ impl Raft {
         self.append_own(Payload::Noop);
     }
 
-    fn append_own(&mut self, payload: Payload) -> LogPosition {
+    pub(super) fn append_own(&mut self, payload: Payload) -> LogPosition {
         let position = LogPosition { index: self.log.last().index + 1, term: self.hard_state.term };
         self.append(Entry { index: position.index, term: position.term, payload });
         position
@@ -382,10 +382,11 @@ impl Mail<'_> {
         self.output.send.push(Envelope { group, from, to, term: self.term, body });
     }
 
-    /// Asks the shell for the chunks that a follower can take now. One that does not answer gets none.
+    /// Asks the shell for the chunks that a follower can take now. One that does not answer gets none, and one that
+    /// could not store them gets none for a while.
     fn want_chunks(&mut self, to: NodeId, transfer: &mut Transfer, contact: Duration, now: Duration) {
         let patience = self.config.election_timeout.end;
-        if now.saturating_sub(contact) >= patience {
+        if now.saturating_sub(contact) >= patience || transfer.is_paused(now) {
             return;
         }
         if now.saturating_sub(transfer.moved_at) >= patience {

@@ -84,11 +84,29 @@ pub(super) struct Transfer {
     pub total: Option<u32>,
     /// When it last moved, to repeat what was lost.
     pub moved_at: Duration,
+    /// How often it had to begin anew.
+    setbacks: u32,
+    /// It is paused until then.
+    resumes_at: Duration,
 }
+
+/// A pause doubles so many times.
+const DOUBLINGS: u32 = 5;
 
 impl Transfer {
     pub fn new(meta: SnapshotMeta, now: Duration) -> Self {
-        Transfer { meta, stored: 0, wanted: 0, total: None, moved_at: now }
+        Transfer { meta, stored: 0, wanted: 0, total: None, moved_at: now, setbacks: 0, resumes_at: now }
+    }
+
+    /// Goes on with another snapshot. What went wrong with this one will probably go wrong with that one, too.
+    pub fn switch_to(&mut self, meta: SnapshotMeta, now: Duration) {
+        let (setbacks, resumes_at) = (self.setbacks, self.resumes_at);
+        *self = Transfer { setbacks, resumes_at, ..Transfer::new(meta, now) };
+    }
+
+    /// Whether nothing is to be sent now, because the follower could not store what it was sent.
+    pub fn is_paused(&self, now: Duration) -> bool {
+        now < self.resumes_at
     }
 
     /// The chunks to ask for now. Until the follower has answered, only one: it may have stored some before.
@@ -100,16 +118,33 @@ impl Transfer {
         wanted
     }
 
-    /// The follower wants `next`; returns whether that is news.
-    pub fn on_reply(&mut self, next: u32, now: Duration) -> bool {
-        if next == self.stored {
+    /// The follower wants `next`; returns whether that is news. `patience`: the shortest pause.
+    pub fn on_reply(&mut self, next: u32, now: Duration, patience: Duration) -> bool {
+        let begins_anew = next < self.stored || (next == 0 && self.wanted > 0);
+        if next == self.stored && !begins_anew {
             return false;
         }
-        let lost_ground = next < self.stored;
         self.stored = next;
-        self.wanted = if lost_ground { next } else { self.wanted.max(next) };
         self.moved_at = now;
+        if begins_anew {
+            self.wanted = next;
+            self.resumes_at = now.saturating_add(self.pause(patience));
+            self.setbacks = self.setbacks.saturating_add(1);
+        } else {
+            self.wanted = self.wanted.max(next);
+            self.resumes_at = now;
+        }
         true
+    }
+
+    /// The first time there is none: the follower may just have been restarted. Then they grow, because its disk is
+    /// probably full, and will be for a while. They do so until the snapshot is there: that a part of it was stored
+    /// says nothing, for that is deleted.
+    fn pause(&self, patience: Duration) -> Duration {
+        match self.setbacks.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => patience.saturating_mul(1 << doublings.min(DOUBLINGS)),
+        }
     }
 
     /// Repeats from the chunk that the follower lacks; when it lacks none, the last chunk asks for news.
@@ -219,30 +254,72 @@ mod tests {
         assert!(window.is_full(9, 50));
     }
 
+    fn transfer() -> Transfer {
+        let meta = SnapshotMeta {
+            group: crate::logic::ids::GroupId(1),
+            last: crate::logic::ids::LogPosition { index: 9, term: 1 },
+            membership: Default::default(),
+        };
+        Transfer::new(meta, NOW)
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_transfer_that_begins_anew_again_and_again_pauses_longer_and_longer() {
+        let (mut transfer, mut now) = (transfer(), NOW);
+        let mut pauses = Vec::new();
+        for round in 0..9 {
+            assert_eq!(transfer.take_wanted(4), 0..1);
+            if round % 2 == 0 {
+                // The disk takes some of it.
+                assert!(transfer.on_reply(3, now, PATIENCE));
+                assert_eq!(transfer.take_wanted(4), 3..7);
+            }
+            assert!(transfer.on_reply(0, now, PATIENCE));
+            assert!(!transfer.on_reply(0, now, PATIENCE), "it answers a chunk that was on its way");
+            if round == 4 {
+                transfer.switch_to(transfer.meta.clone(), now);
+            }
+            let begun = now;
+            while transfer.is_paused(now) {
+                now += PATIENCE / 2;
+            }
+            pauses.push((now - begun).as_secs());
+        }
+        assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 32, 32]);
+    }
+
+    #[test]
+    fn a_pause_ends_when_the_follower_goes_on() {
+        let mut transfer = transfer();
+        for _ in 0..2 {
+            transfer.take_wanted(4);
+            transfer.on_reply(0, NOW, PATIENCE);
+        }
+        assert!(transfer.is_paused(NOW));
+        assert!(transfer.on_reply(1, NOW, PATIENCE), "a chunk that was on its way was stored");
+        assert!(!transfer.is_paused(NOW));
+        assert_eq!(transfer.take_wanted(4), 1..5);
+    }
+
     #[test]
     fn a_transfer_resumes_where_the_follower_says() {
-        let mut transfer = Transfer::new(
-            SnapshotMeta {
-                group: crate::logic::ids::GroupId(1),
-                last: crate::logic::ids::LogPosition { index: 9, term: 1 },
-                membership: Default::default(),
-            },
-            NOW,
-        );
+        let mut transfer = transfer();
         assert_eq!(transfer.take_wanted(4), 0..1);
         assert!(transfer.take_wanted(4).is_empty());
-        assert!(transfer.on_reply(5, NOW), "it had stored five chunks before");
+        assert!(transfer.on_reply(5, NOW, PATIENCE), "it had stored five chunks before");
         assert_eq!(transfer.take_wanted(4), 5..9);
-        assert!(!transfer.on_reply(5, NOW));
+        assert!(!transfer.on_reply(5, NOW, PATIENCE));
         transfer.total = Some(7);
-        assert!(transfer.on_reply(6, NOW));
+        assert!(transfer.on_reply(6, NOW, PATIENCE));
         assert!(transfer.take_wanted(4).is_empty());
         transfer.repeat(NOW);
         assert_eq!(transfer.take_wanted(4), 6..7);
-        assert!(transfer.on_reply(7, NOW));
+        assert!(transfer.on_reply(7, NOW, PATIENCE));
         transfer.repeat(NOW);
         assert_eq!(transfer.take_wanted(4), 6..7, "nothing is missing: the last chunk asks for news");
-        assert!(transfer.on_reply(0, NOW), "it lost everything");
+        assert!(transfer.on_reply(0, NOW, PATIENCE), "it lost everything");
         assert_eq!(transfer.take_wanted(4), 0..1);
     }
 }

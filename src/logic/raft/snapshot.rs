@@ -115,12 +115,12 @@ impl Raft {
             && let Some(meta) = newest
             && meta.last != snapshot
         {
-            *transfer = Transfer::new(meta, now);
+            transfer.switch_to(meta, now);
         }
     }
 
     pub(super) fn on_snapshot_reply(&mut self, from: NodeId, last: LogPosition, next: u32, installed: bool) {
-        let now = self.now;
+        let (now, patience) = (self.now, self.config.election_timeout.end);
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         progress.contact = now;
@@ -130,7 +130,7 @@ impl Raft {
                     progress.accept(last.index);
                     progress.probe_from(last.index + 1);
                 } else {
-                    transfer.on_reply(next, now);
+                    transfer.on_reply(next, now, patience);
                 }
             }
             _ => {}
