@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use quorate::Client;
@@ -184,8 +185,41 @@ keep_log_bytes = 65536
     assert_equal(&cluster, &client).await;
 }
 
+/// Nobody writes any more, so no other snapshot would be taken by itself.
+#[tokio::test]
+async fn a_leader_whose_snapshot_is_damaged_takes_another_one_and_sends_that() {
+    let mut cluster = Cluster::start_apart(3, CONFIG).await;
+    let client = cluster.client().await.with_deadline(Duration::from_secs(30));
+    let away = follower(&cluster, &client).await;
+    let before = state(&client, away).await.expect("it runs").applied;
+    cluster.kill_node(away);
+    load_until_compacted(&cluster, &client, before).await;
+    let leader = cluster.leader(&client).await;
+    while files(&cluster, leader, ".tmp") > 0 {
+        tokio::task::yield_now().await;
+    }
+    let damaged = state(&client, leader).await.expect("it runs").snapshot;
+    for path in paths(&cluster, leader, ".snap") {
+        let mut bytes = std::fs::read(&path).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("it is ours");
+    }
+    cluster.start_node(away);
+    assert_equal(&cluster, &client).await;
+    assert!(state(&client, leader).await.expect("it runs").snapshot > damaged);
+}
+
 /// Snapshot files of a node with that ending.
+fn paths(cluster: &Cluster, node: NodeId, ending: &str) -> Vec<PathBuf> {
+    let Ok(directory) = std::fs::read_dir(cluster.data_dir(node).join("snapshots")) else {
+        return Vec::new();
+    };
+    let paths = directory.flatten().map(|entry| entry.path());
+    paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+/// How many there are.
 fn files(cluster: &Cluster, node: NodeId, ending: &str) -> usize {
-    let Ok(directory) = std::fs::read_dir(cluster.data_dir(node).join("snapshots")) else { return 0 };
-    directory.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(ending)).count()
+    paths(cluster, node, ending).len()
 }

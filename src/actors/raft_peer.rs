@@ -101,6 +101,8 @@ pub struct RaftPeer {
     newest_snapshot: Option<SnapshotMark>,
     previous_snapshot: Option<SnapshotMark>,
     received: Option<SnapshotMark>,
+    /// The newest snapshot, if it cannot be read: another one is to take its place.
+    unreadable: Option<LogPosition>,
 }
 
 /// To itself, once the mailbox is drained.
@@ -136,6 +138,7 @@ impl RaftPeer {
             newest_snapshot,
             previous_snapshot: None,
             received: None,
+            unreadable: None,
         }
     }
 

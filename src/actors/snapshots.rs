@@ -170,7 +170,8 @@ impl SnapshotDesk {
     }
 }
 
-/// Pause after a snapshot that could not be taken.
+/// Pause after a snapshot that could not be taken, and between those that are demanded: a disk that damages one may
+/// damage them all.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// When a group's next snapshot of its own state is due.
@@ -182,6 +183,7 @@ pub(crate) struct Schedule {
     /// The same when the snapshot under way began.
     begun_at: u64,
     under_way: bool,
+    demanded: bool,
     /// Size of the latest snapshot that was taken in this life.
     state: u64,
     not_before: Duration,
@@ -192,8 +194,16 @@ impl Schedule {
     /// snapshots at most double what is written; but in any case at `at_most`, because the log is kept in memory.
     /// `log`: bytes since the snapshot that there is.
     pub(crate) fn new(after: u64, at_most: u64, log: u64) -> Self {
-        let not_before = Duration::ZERO;
-        Schedule { after, at_most, log, begun_at: 0, under_way: false, state: 0, not_before }
+        Schedule {
+            after,
+            at_most,
+            log,
+            begun_at: 0,
+            under_way: false,
+            demanded: false,
+            state: 0,
+            not_before: Duration::ZERO,
+        }
     }
 
     /// The log has grown.
@@ -201,17 +211,26 @@ impl Schedule {
         self.log += bytes;
     }
 
+    /// One is needed, however little the log has grown. If there is one under way, that will do.
+    pub(crate) fn demand(&mut self) {
+        self.demanded = !self.under_way;
+    }
+
     /// `pinned`: bytes of the node's log, when old segments of it are kept for this group alone. As much of that as
     /// there is state is worth a snapshot, too.
     pub(crate) fn is_due(&self, now: Duration, pinned: Option<u64>) -> bool {
         let enough = self.after.max(self.state).min(self.at_most);
         let in_the_way = pinned.is_some_and(|bytes| bytes >= self.state);
-        !self.under_way && self.log > 0 && now >= self.not_before && (self.log >= enough || in_the_way)
+        let is_worth_it = self.demanded || (self.log > 0 && (self.log >= enough || in_the_way));
+        !self.under_way && now >= self.not_before && is_worth_it
     }
 
     /// One was asked for.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, now: Duration) {
         self.under_way = true;
+        if std::mem::take(&mut self.demanded) {
+            self.not_before = now + RETRY;
+        }
         self.begun_at = self.log;
     }
 
@@ -343,14 +362,14 @@ mod tests {
         assert!(!schedule.is_due(NOW, None));
         schedule.grown(1);
         assert!(schedule.is_due(NOW, None));
-        schedule.begin();
+        schedule.begin(NOW);
         schedule.grown(300);
         assert!(!schedule.is_due(NOW, None), "one at a time");
         schedule.taken(400);
         assert!(!schedule.is_due(NOW, None), "300 bytes of log are less than the state");
         schedule.grown(100);
         assert!(schedule.is_due(NOW, None));
-        schedule.begin();
+        schedule.begin(NOW);
         schedule.taken(1 << 40);
         schedule.grown(999);
         assert!(!schedule.is_due(NOW, None));
@@ -362,8 +381,21 @@ mod tests {
     fn a_failure_is_followed_by_another_attempt_though_the_log_grows_no_more() {
         let mut schedule = Schedule::new(10, 1000, 10);
         assert!(schedule.is_due(NOW, None));
-        schedule.begin();
+        schedule.begin(NOW);
         schedule.failed(NOW);
+        assert!(!schedule.is_due(NOW, None));
+        assert!(schedule.is_due(NOW + RETRY, None));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_demanded_needs_no_log_but_is_not_taken_without_a_pause() {
+        let mut schedule = Schedule::new(10, 1000, 0);
+        schedule.demand();
+        assert!(schedule.is_due(NOW, None));
+        schedule.begin(NOW);
+        schedule.taken(500);
+        assert!(!schedule.is_due(NOW + RETRY, None), "it was taken");
+        schedule.demand();
         assert!(!schedule.is_due(NOW, None));
         assert!(schedule.is_due(NOW + RETRY, None));
     }
@@ -371,7 +403,7 @@ mod tests {
     #[test]
     fn old_segments_that_outgrow_the_state_are_worth_a_snapshot() {
         let mut schedule = Schedule::new(10, 1000, 10);
-        schedule.begin();
+        schedule.begin(NOW);
         schedule.taken(500);
         assert!(!schedule.is_due(NOW, Some(600)), "nothing was written since the last one");
         schedule.grown(1);

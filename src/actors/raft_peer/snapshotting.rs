@@ -15,11 +15,30 @@ impl RaftPeer {
         if self.heavy {
             self.trim();
         }
+        // Until something behind it is committed, another one would be of the same state.
+        if self.unreadable.is_some_and(|last| last.index < self.core.commit()) {
+            self.schedule.demand();
+        }
         let pinned = self.heavy.then(|| self.spec.wal.disk_bytes());
         if self.schedule.is_due(self.told, pinned)
             && self.spec.take_snapshot.tell(TakeSnapshot { life: self.life }).is_ok()
         {
-            self.schedule.begin();
+            self.schedule.begin(self.told);
+        }
+    }
+
+    /// A chunk of a snapshot could not be read. If that is the newest, another one takes its place, made of the state
+    /// that is in memory.
+    fn replace_unreadable(&mut self, last: LogPosition) {
+        if self.unreadable == Some(last) {
+            return;
+        }
+        if let Some(mark) = self.newest_snapshot.as_ref().filter(|mark| mark.meta.last == last) {
+            self.unreadable = Some(last);
+            tracing::warn!(
+                group = %self.spec.group, snapshot = mark.name,
+                "the newest snapshot cannot be read; another one is taken of the state in memory"
+            );
         }
     }
 
@@ -35,6 +54,7 @@ impl RaftPeer {
 
     pub(super) fn supersede(&mut self, newest: SnapshotMark) {
         if self.newest_snapshot.as_ref() != Some(&newest) {
+            self.unreadable = None;
             self.previous_snapshot = self.newest_snapshot.replace(newest);
         }
     }
@@ -74,6 +94,9 @@ impl Handler<ChunkRead> for RaftPeer {
 
     fn handle(&mut self, read: ChunkRead, ctx: &mut Self::Context) {
         if read.life == self.life {
+            if let Input::ChunkUnavailable { snapshot, .. } = &read.input {
+                self.replace_unreadable(*snapshot);
+            }
             self.feed(read.input, ctx);
         }
     }

@@ -75,7 +75,8 @@ pub enum Input {
         /// What it holds.
         data: Bytes,
     },
-    /// The wanted chunk could not be read, for instance because the snapshot was replaced by a newer one.
+    /// The wanted chunk could not be read, for instance because the snapshot was replaced by a newer one. If it is of
+    /// the newest, another snapshot is to be taken as soon as something behind it is applied: a leader sees to that.
     ChunkUnavailable {
         /// For whom it was wanted.
         to: NodeId,

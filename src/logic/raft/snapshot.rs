@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::config::Config;
-use super::entry::SnapshotMeta;
+use super::entry::{Payload, SnapshotMeta};
 use super::membership_change::History;
 use super::message::Message;
 use super::output::StoreChunk;
@@ -108,14 +108,16 @@ impl Raft {
         self.send(to, Message::SnapshotChunk { meta, number, last, data });
     }
 
-    /// The snapshot is gone: begin with the newest, if that is another one; else a later repetition may have luck.
+    /// The snapshot is gone: begin with the newest, if that is another one. If it is the newest that cannot be read,
+    /// another one is to be taken, which needs a position of its own: the same state may be cut into other chunks, and
+    /// the follower may have some of these.
     pub(super) fn on_chunk_unavailable(&mut self, to: NodeId, snapshot: LogPosition) {
         let (newest, now) = (self.snapshot.clone(), self.now);
-        if let Some(transfer) = self.transfer_to(to, snapshot)
-            && let Some(meta) = newest
-            && meta.last != snapshot
-        {
+        let Some(transfer) = self.transfer_to(to, snapshot) else { return };
+        if let Some(meta) = newest.filter(|meta| meta.last != snapshot) {
             transfer.switch_to(meta, now);
+        } else if self.log.last() == snapshot {
+            self.append_own(Payload::Noop);
         }
     }
 

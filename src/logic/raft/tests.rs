@@ -224,6 +224,57 @@ fn a_log_that_was_not_durable_when_the_snapshot_was_taken_is_cut_later() {
     assert_eq!((raft.ready().compact, raft.status().base.index), (Some(at(4, term)), 4));
 }
 
+/// As one whose disk is full does.
+#[test]
+fn a_follower_that_cannot_store_a_snapshot_is_sent_it_again_after_a_pause() {
+    let config = Config { keep_entries: 0, ..Config::new(GROUP, NodeId(1), 1) };
+    let mut raft = Raft::new(config, restored(0, None, vec![])).expect("nothing is wrong");
+    lead(&mut raft);
+    let alive = |node, matched| {
+        let outcome = AppendOutcome::Accepted { matched };
+        from(node, 1, Message::AppendReply { outcome, round: 0 })
+    };
+    drive(&mut raft, alive(2, 1));
+    let failed = || from(3, 1, Message::SnapshotReply { last: at(1, 1), next: 0, installed: false });
+    let taken = Input::SnapshotTaken { position: at(1, 1) };
+    assert_eq!(drive(&mut raft, taken).snapshot_wanted.len(), 1);
+    assert_eq!(drive(&mut raft, failed()).snapshot_wanted.len(), 1, "it may have been restarted");
+    for pause in [600, 1200] {
+        assert!(drive(&mut raft, failed()).snapshot_wanted.is_empty());
+        let mut waited = 0;
+        let mut wanted = 0;
+        while wanted == 0 {
+            waited += 50;
+            wanted =
+                drive(&mut raft, Input::Tick { elapsed: Duration::from_millis(50) }).snapshot_wanted.len();
+            drive(&mut raft, alive(3, 0));
+        }
+        assert_eq!((waited, wanted), (pause, 1));
+    }
+}
+
+#[test]
+fn a_leader_whose_snapshot_cannot_be_read_has_something_to_take_another_one_of() {
+    let config = Config { keep_entries: 0, ..Config::new(GROUP, NodeId(1), 1) };
+    let mut raft = Raft::new(config, restored(0, None, vec![])).expect("nothing is wrong");
+    lead(&mut raft);
+    let accepted = |matched| {
+        let outcome = AppendOutcome::Accepted { matched };
+        from(2, 1, Message::AppendReply { outcome, round: 0 })
+    };
+    drive(&mut raft, accepted(1));
+    let wanted =
+        |output: Output| output.snapshot_wanted.iter().map(|chunk| chunk.snapshot).collect::<Vec<_>>();
+    assert_eq!(wanted(drive(&mut raft, Input::SnapshotTaken { position: at(1, 1) })), [at(1, 1)]);
+    let unreadable = || Input::ChunkUnavailable { to: NodeId(3), snapshot: at(1, 1) };
+    let persist = drive(&mut raft, unreadable()).persist.expect("an entry behind the snapshot");
+    assert_eq!(persist.entries, [Entry { index: 2, term: 1, payload: Payload::Noop }]);
+    assert_eq!(drive(&mut raft, unreadable()).persist, None, "one is enough");
+    drive(&mut raft, accepted(2));
+    drive(&mut raft, Input::SnapshotTaken { position: at(2, 1) });
+    assert_eq!(wanted(drive(&mut raft, unreadable())), [at(2, 1)]);
+}
+
 /// It sent the newer one before its mark was durable, and has lost that in a crash.
 #[test]
 fn a_leader_may_send_an_older_snapshot_in_a_later_term() {
