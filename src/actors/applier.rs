@@ -206,8 +206,8 @@ impl Applier {
             while bytes < ANSWER_SLICE
                 && let Some(query) = queries.next()
             {
-                let outcome = self.state.machine.query(&query);
-                bytes += weight(&outcome);
+                let (outcome, passed) = self.state.machine.look_up(&query);
+                bytes += weight(&outcome, passed);
                 outcomes.push(outcome);
             }
             let _ = self.spec.answers.tell(Answers { id, outcomes });
@@ -262,12 +262,14 @@ impl Applier {
     }
 }
 
-/// What an answer takes in memory, roughly, what a connection has to send, and what it took to find.
-fn weight(outcome: &Outcome) -> usize {
+/// What an answer takes in memory, roughly, what a connection has to send, and what it took to find; `passed`: records
+/// that were looked at and left out.
+fn weight(outcome: &Outcome, passed: usize) -> usize {
     const ANY: usize = 128;
     const PAIR: usize = 128;
     /// Counting those who wait for a lock means looking at each.
     const WAITING: usize = 32;
+    const PASSED: usize = 32;
     let more = match outcome {
         Ok(Reply::Value { value, .. }) => value.len(),
         Ok(Reply::Pairs { pairs, .. }) => {
@@ -276,7 +278,7 @@ fn weight(outcome: &Outcome) -> usize {
         Ok(Reply::Lock { waiting, .. }) => usize::try_from(*waiting).unwrap_or(usize::MAX) * WAITING,
         _ => 0,
     };
-    ANY + more
+    ANY + more + passed * PASSED
 }
 
 impl Drop for Applier {

@@ -80,7 +80,8 @@ pub enum Reply {
         /// The pairs, in byte order of the keys.
         pairs: Vec<Pair>,
         /// Where to continue, when not everything fitted: pass it as `start` of a range or `after` of a prefix.
-        /// It is a key of the reply for a prefix (its last), and the first key left out for a range.
+        /// For a range it is the first key left out, for a prefix the one before it. There may be one without pairs:
+        /// so many keys whose time was over were passed that the rest is left for another answer.
         cursor: Option<Bytes>,
     },
     /// To `Claim`.

@@ -39,7 +39,7 @@ pub mod caps {
     pub const LEASES: u64 = 1 << 20;
     /// Most keys and values, in bytes, in the answer to a range or prefix (but always one pair).
     pub const REPLY_BYTES: u64 = 8 << 20;
-    /// Most pairs in the answer to a range or prefix.
+    /// Most pairs in the answer to a range or prefix, and most records looked at for it: those that are due count, too.
     pub const REPLY_PAIRS: usize = 65_536;
     /// Most keys, leases and sessions that one command's passing of time removes.
     pub const EXPIRIES_PER_APPLY: usize = 256;

@@ -1,6 +1,7 @@
 //! Questions: they look at the state as of the last applied command and change nothing.
 //!
-//! Answers are bounded twice, in bytes and in pairs, and say where to continue. What is due counts as absent.
+//! Answers are bounded thrice, in bytes, in pairs and in records looked at, and say where to continue. What is due counts
+//! as absent, but looking at it takes time all the same.
 
 use std::ops::Bound;
 
@@ -26,6 +27,18 @@ impl Budget {
     }
 }
 
+/// What a walk over records came to.
+#[derive(Default)]
+struct Scan<'a> {
+    pairs: Vec<Pair>,
+    /// Records that were looked at and are due, so that they are in no pair.
+    passed: usize,
+    /// The last record that was dealt with.
+    last: Option<&'a Row>,
+    /// The first record left out.
+    next: Option<&'a Row>,
+}
+
 impl Machine {
     /// Answers a query. A server lets it through [`Limits::admit_query`](super::limits::Limits::admit_query) first,
     /// which sets the byte budget.
@@ -33,17 +46,22 @@ impl Machine {
     /// # Errors
     /// [`KvError::NoKey`] when the key of a get is absent; [`KvError::LeaseExpired`] when the lease of a turn is.
     pub fn query(&self, query: &Query) -> Outcome {
+        self.look_up(query).0
+    }
+
+    /// As [`query`](Self::query); says also how many records were looked at that are not in the answer, because they
+    /// are due.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query), in the outcome.
+    pub fn look_up(&self, query: &Query) -> (Outcome, usize) {
         match query {
-            Query::Get { key } => match self.live(key) {
-                Some(row) => Ok(Reply::Value { value: row.value_bytes(), version: row.version() }),
-                None if mutant!(HidesMissingKeys) => Ok(Reply::Value { value: Bytes::new(), version: 0 }),
-                None => Err(KvError::NoKey),
-            },
             Query::Range { start, end, max_keys, max_bytes, keys_only } => {
                 let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 let budget = Budget::new(*max_keys, *max_bytes, *keys_only);
-                let (pairs, next) = self.scan(Bound::Included(start), to, &budget);
-                Ok(Reply::Pairs { pairs, cursor: next.map(|row| Bytes::copy_from_slice(row.key())) })
+                let scan = self.scan(Bound::Included(start), to, &budget);
+                let cursor = scan.next.map(|row| Bytes::copy_from_slice(row.key()));
+                (Ok(Reply::Pairs { pairs: scan.pairs, cursor }), scan.passed)
             }
             Query::Prefix { prefix, after, max_keys, max_bytes, keys_only } => {
                 let from = match after {
@@ -53,35 +71,54 @@ impl Machine {
                 let end = end_of_prefix(prefix);
                 let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 let budget = Budget::new(*max_keys, *max_bytes, *keys_only);
-                let (pairs, next) = self.scan(from, to, &budget);
-                let cursor = next.and_then(|_| pairs.last()).map(|pair| pair.key.clone());
-                Ok(Reply::Pairs { pairs, cursor })
+                let scan = self.scan(from, to, &budget);
+                let cursor = scan.next.and(scan.last).map(|row| Bytes::copy_from_slice(row.key()));
+                (Ok(Reply::Pairs { pairs: scan.pairs, cursor }), scan.passed)
             }
-            Query::Lock { lock } => Ok(self.lock_status(lock)),
-            Query::Turn { lease, .. } => self.turn(*lease),
+            Query::Get { key } => (self.get(key), 0),
+            Query::Lock { lock } => (Ok(self.lock_status(lock)), 0),
+            Query::Turn { lease, .. } => (self.turn(*lease), 0),
         }
     }
 
-    /// The pairs between the bounds that fit the budget (one always does), and the first record left out.
-    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, budget: &Budget) -> (Vec<Pair>, Option<&Row>) {
-        let mut pairs = Vec::new();
+    fn get(&self, key: &[u8]) -> Outcome {
+        match self.live(key) {
+            Some(row) => Ok(Reply::Value { value: row.value_bytes(), version: row.version() }),
+            None if mutant!(HidesMissingKeys) => Ok(Reply::Value { value: Bytes::new(), version: 0 }),
+            None => Err(KvError::NoKey),
+        }
+    }
+
+    /// The records between the bounds, until the budget is used up. One is dealt with in any case.
+    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, budget: &Budget) -> Scan<'_> {
+        let mut scan = Scan::default();
         if is_empty(from, to) {
-            return (pairs, None);
+            return scan;
         }
         let mut bytes = 0;
-        for (_, row) in self.rows.map().range::<_, [u8]>((from, to)).filter(|(_, row)| self.is_alive(row)) {
+        for (looked_at, (_, row)) in self.rows.map().range::<_, [u8]>((from, to)).enumerate() {
+            let is_alive = self.is_alive(row);
             let value = if budget.keys_only { 0 } else { row.value().len() };
-            bytes += (row.key().len() + value) as u64;
-            if !pairs.is_empty() && (pairs.len() >= budget.pairs || bytes > budget.bytes) {
-                return (pairs, Some(row));
+            bytes += if is_alive { (row.key().len() + value) as u64 } else { 0 };
+            let is_too_much = is_alive
+                && !scan.pairs.is_empty()
+                && (scan.pairs.len() >= budget.pairs || bytes > budget.bytes);
+            if is_too_much || looked_at >= caps::REPLY_PAIRS {
+                scan.next = Some(row);
+                return scan;
             }
-            pairs.push(Pair {
-                key: Bytes::copy_from_slice(row.key()),
-                value: if budget.keys_only { Bytes::new() } else { row.value_bytes() },
-                version: row.version(),
-            });
+            scan.last = Some(row);
+            if is_alive {
+                scan.pairs.push(Pair {
+                    key: Bytes::copy_from_slice(row.key()),
+                    value: if budget.keys_only { Bytes::new() } else { row.value_bytes() },
+                    version: row.version(),
+                });
+            } else {
+                scan.passed += 1;
+            }
         }
-        (pairs, None)
+        scan
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::logic::kv::command::Pair;
+use crate::logic::kv::limits::caps;
 
 fn rig() -> Rig {
     let mut rig = Rig::new();
@@ -91,4 +92,33 @@ fn the_cursor_of_a_prefix_is_the_last_key_of_the_reply() {
     assert_eq!(pairs(&rig, prefix(b"b", Some("ba"), 2)), ("bb".into(), None));
     assert_eq!(pairs(&rig, prefix(b"b", Some("a"), 1)), ("b".into(), Some(bytes("b"))));
     assert_eq!(pairs(&rig, prefix(b"b", Some("z"), 0)), ("".into(), None));
+}
+
+/// Their time is over, and the log has not removed them yet.
+#[test]
+fn a_page_ends_after_so_many_dead_keys_and_the_next_one_goes_on_behind_them() {
+    const DEAD: usize = caps::REPLY_PAIRS + 100;
+    let mut rig = Rig::new();
+    let keys: Vec<usize> = (0..DEAD + caps::EXPIRIES_PER_APPLY).collect();
+    for keys in keys.chunks(10_000) {
+        let puts = keys.iter().map(|n| put_for(&format!("k{n:06}"), "", Lifetime::Ttl(100))).collect();
+        rig.run(Command::Batch(puts)).expect("it fits");
+    }
+    rig.change(put("z", "")).expect("it fits");
+    rig.advance(100);
+    assert_eq!(rig.machine.stats().keys as usize, DEAD + 1);
+    let first = Query::Range { start: bytes(""), end: None, max_keys: 1, max_bytes: 0, keys_only: false };
+    let (_, passed) = rig.machine.look_up(&first);
+    assert_eq!(passed, caps::REPLY_PAIRS, "each is work for the server");
+    let (none, cursor) = pairs(&rig, first);
+    assert_eq!((none, cursor.is_some()), (String::new(), true));
+    let start = cursor.unwrap_or_default();
+    let next = Query::Range { start, end: None, max_keys: 1, max_bytes: 0, keys_only: false };
+    assert_eq!(rig.machine.look_up(&next).1, 100, "none is looked at twice, none is left out");
+    assert_eq!(pairs(&rig, next), ("z".into(), None));
+    let (none, after) = pairs(&rig, prefix(b"", None, 1));
+    assert_eq!((none, after.is_some()), (String::new(), true));
+    let next = Query::Prefix { prefix: bytes(""), after, max_keys: 1, max_bytes: 0, keys_only: false };
+    assert_eq!(rig.machine.look_up(&next).1, 100);
+    assert_eq!(pairs(&rig, next), ("z".into(), None));
 }
