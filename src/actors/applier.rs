@@ -177,6 +177,7 @@ impl Applier {
             next_deadline: machine.next_deadline(),
             stats: machine.stats(),
             granted,
+            places: machine.places(),
         };
         let _ = self.spec.applied.tell(applied);
     }

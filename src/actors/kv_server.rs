@@ -18,7 +18,7 @@ use crate::logic::desk::pending::{Fate, Pending};
 use crate::logic::desk::turns::Turns;
 use crate::logic::ids::{GroupId, LogPosition};
 use crate::logic::kv::command::{Command, LogCommand, Outcome, Stamp};
-use crate::logic::kv::{Limits, Stats};
+use crate::logic::kv::{Limits, Places, Stats};
 use crate::messages::client::{Answer, Request, RequestBody, ServerError};
 use crate::messages::group::{
     Answers, Applied, Leadership, Proposal, Propose, Queries, ReadBarrier, Refusal, RoleChanged, Verdicts,
@@ -60,6 +60,8 @@ pub struct KvServer {
     /// The passing of time is proposed, and neither refused nor followed by news of the machine.
     advancing: bool,
     stats: Stats,
+    /// Who has a place in the queue of which lock.
+    places: Places,
     pending: Pending<Caller>,
     proposals: Vec<Proposal>,
     proposed_bytes: usize,
@@ -90,6 +92,7 @@ impl KvServer {
             next_deadline: None,
             advancing: false,
             stats: Stats::default(),
+            places: Places::default(),
             pending,
             proposals: Vec::new(),
             proposed_bytes: 0,
@@ -133,7 +136,9 @@ impl KvServer {
         if matches!(command, Command::Advance) {
             return caller.answer(Err(ServerError::Invalid("only the leader lets time pass".into())));
         }
-        match self.spec.limits.admit(command, &self.stats) {
+        // A claim that finds its place again, as after a lost answer, takes up no room: no quota is asked.
+        let stats = if self.places.has_that_of(&command) { Stats::default() } else { self.stats };
+        match self.spec.limits.admit(command, &stats) {
             Ok(command) => self.propose(caller, stamp, command),
             Err(error) => caller.answer(Err(ServerError::Refused(error))),
         }
@@ -339,6 +344,7 @@ impl Handler<Applied> for KvServer {
         self.next_deadline = applied.next_deadline;
         self.advancing = false;
         self.stats = applied.stats;
+        self.places = applied.places;
         self.call_up(applied.granted);
     }
 }
@@ -365,7 +371,7 @@ impl Handler<Answers> for KvServer {
 mod tests {
     use super::*;
     use crate::logic::ids::Index;
-    use crate::logic::kv::command::{Change, Expect, Lifetime, Reply};
+    use crate::logic::kv::command::{Change, Expect, KvError, Lifetime, Reply};
     use crate::net::Ref;
 
     /// Plays the Raft peer and the applier: notes what it is told.
@@ -427,7 +433,8 @@ mod tests {
     fn applied(index: Index, next_deadline: Option<u64>) -> Applied {
         let upto = LogPosition { index, term: 1 };
         let (outcomes, granted) = (Vec::new(), Vec::new());
-        Applied { outcomes, upto, time_ms: 5, next_deadline, stats: Stats::default(), granted }
+        let (stats, places) = (Stats::default(), Places::default());
+        Applied { outcomes, upto, time_ms: 5, next_deadline, stats, granted, places }
     }
 
     fn refused(id: u64) -> Verdicts {
@@ -549,6 +556,46 @@ mod tests {
             server.send(puts(1)).await.expect("it runs");
             assert_eq!(proposed(&others).await, 1, "one against one");
         });
+    }
+
+    #[test]
+    fn a_claim_that_finds_its_place_again_is_let_in_when_there_is_no_room_for_others() {
+        let (heard, answers) = std::sync::mpsc::channel();
+        run(async move {
+            let others = Others::default().start();
+            let server = server(&others).start();
+            server.send(leads()).await.expect("it runs");
+            let claim = |owner: &'static str| Command::Claim {
+                lock: bytes::Bytes::from_static(b"l"),
+                owner: bytes::Bytes::from_static(owner.as_bytes()),
+                ttl_ms: 1000,
+                queue: true,
+            };
+            let mut machine = crate::logic::kv::Machine::new(GroupId(1));
+            machine
+                .apply(1, &LogCommand { time_ms: 5, stamp: None, command: claim("ann") }.encode())
+                .expect("room");
+            let stats = Stats { leases: Limits::default().max_leases, ..machine.stats() };
+            let full = Applied { stats, places: machine.places(), ..applied(1, None) };
+            server.send(full).await.expect("it runs");
+            let reply = Ref::local(move |responses: Vec<crate::messages::client::Response>| {
+                responses.into_iter().for_each(|response| drop(heard.send((response.id, response.result))));
+                Ok(())
+            });
+            let ask = |(id, owner)| {
+                let body = RequestBody::Write { stamp: None, command: claim(owner) };
+                Ask { request: Request { id, group: GroupId(1), body }, reply: reply.clone() }
+            };
+            let claims = [(1, "ann"), (2, "bob")].map(ask);
+            server.send(Incoming(claims.into_iter().collect())).await.expect("it runs");
+            assert_eq!(proposed(&others).await, 1);
+        });
+        let refused: Vec<_> =
+            answers.try_iter().filter(|(id, _)| *id == 2).map(|(_, result)| result).collect();
+        assert!(
+            matches!(&refused[..], [Err(ServerError::Refused(KvError::Limit { limit, .. }))] if limit == "max_leases"),
+            "{refused:?}"
+        );
     }
 
     #[test]

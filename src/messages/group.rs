@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use super::admin::GroupStatus;
 use crate::logic::ids::{Index, LogPosition, NodeId, Term};
-use crate::logic::kv::Stats;
 use crate::logic::kv::command::{LeaseId, Outcome, Query};
+use crate::logic::kv::{Places, Stats};
 use crate::logic::raft::entry::{Entry, SnapshotMark};
 use crate::logic::raft::membership::Membership;
 use crate::logic::raft::message::Envelope;
@@ -154,6 +154,8 @@ pub struct Applied {
     pub stats: Stats,
     /// Leases whose turn it has become to hold the lock that they claim.
     pub granted: Vec<LeaseId>,
+    /// Who has a place in the queue of which lock.
+    pub places: Places,
 }
 
 /// KV server to applier: answer these once `index` is applied.

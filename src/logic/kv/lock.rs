@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 
-use super::command::{Holder, KvError, LeaseId, Outcome, Reply, Token};
+use super::command::{Command, Holder, KvError, LeaseId, Outcome, Reply, Token};
 use super::key::Key;
 use super::lease::Lease;
 use super::limits::{at_most, caps};
@@ -35,16 +36,29 @@ impl Claim {
     }
 }
 
-#[derive(Default)]
-struct Queue {
-    places: BTreeSet<LeaseId>,
-    owners: BTreeMap<Bytes, LeaseId>,
+/// Who has a place in the queue of which lock. A copy costs next to nothing.
+#[derive(Clone, Default)]
+pub struct Places(OrdMap<(Key, Bytes), LeaseId>);
+
+impl Places {
+    /// Whether this is a claim of an owner who has a place already: it takes up no room.
+    pub fn has_that_of(&self, command: &Command) -> bool {
+        match command {
+            Command::Claim { lock, owner, .. } => self.find(lock, owner).is_some(),
+            _ => false,
+        }
+    }
+
+    fn find(&self, lock: &[u8], owner: &Bytes) -> Option<LeaseId> {
+        self.0.get(&(Key::new(lock), owner.clone())).copied()
+    }
 }
 
 /// The queues of all locks. A place whose lease is due stays until the lease is removed, and counts as absent.
 #[derive(Default)]
 pub(super) struct Locks {
-    queues: BTreeMap<Key, Queue>,
+    queues: BTreeMap<Key, BTreeSet<LeaseId>>,
+    owners: Places,
     bytes: u64,
 }
 
@@ -55,36 +69,32 @@ impl Locks {
 
     pub(super) fn join(&mut self, claim: &Claim, lease: LeaseId) {
         self.bytes += claim.footprint();
-        let queue = self.queues.entry(claim.lock.clone()).or_default();
-        queue.places.insert(lease);
-        queue.owners.insert(claim.owner.clone(), lease);
+        self.queues.entry(claim.lock.clone()).or_default().insert(lease);
+        self.owners.0.insert((claim.lock.clone(), claim.owner.clone()), lease);
     }
 
     /// Returns whether it was the first.
     fn leave(&mut self, claim: &Claim, lease: LeaseId) -> bool {
         let Some(queue) = self.queues.get_mut(&claim.lock) else { return false };
-        let first = queue.places.first() == Some(&lease);
-        if !queue.places.remove(&lease) {
+        let first = queue.first() == Some(&lease);
+        if !queue.remove(&lease) {
             return false;
+        }
+        if queue.is_empty() {
+            self.queues.remove(&claim.lock);
         }
         self.bytes -= claim.footprint();
         // The owner may have a younger place, taken when this one was due and not yet removed.
-        if queue.owners.get(&claim.owner) == Some(&lease) {
-            queue.owners.remove(&claim.owner);
-        }
-        if queue.places.is_empty() {
-            self.queues.remove(&claim.lock);
+        let owner = (claim.lock.clone(), claim.owner.clone());
+        if self.owners.0.get(&owner) == Some(&lease) {
+            self.owners.0.remove(&owner);
         }
         first
     }
 
     /// The places in a lock's queue, in order, those that are due included.
     fn places(&self, lock: &[u8]) -> impl Iterator<Item = LeaseId> {
-        self.queues.get(lock).into_iter().flat_map(|queue| queue.places.iter().copied())
-    }
-
-    fn place_of(&self, lock: &[u8], owner: &[u8]) -> Option<LeaseId> {
-        self.queues.get(lock)?.owners.get(owner).copied()
+        self.queues.get(lock).into_iter().flat_map(|queue| queue.iter().copied())
     }
 }
 
@@ -95,16 +105,21 @@ impl Machine {
         &self.granted
     }
 
+    /// Who has a place in the queue of which lock; for the server's door.
+    pub fn places(&self) -> Places {
+        self.locks.owners.clone()
+    }
+
     /// Who holds a lock.
     pub(super) fn holder(&self, lock: &[u8]) -> Option<LeaseId> {
         self.locks.places(lock).find(|lease| self.leases.is_alive(*lease, self.time_ms))
     }
 
     /// Takes a place in the queue of a lock, or finds the one that the owner has and starts its time anew.
-    pub(super) fn claim_lock(&mut self, lock: &[u8], owner: &[u8], ttl_ms: u64, queue: bool) -> Outcome {
+    pub(super) fn claim_lock(&mut self, lock: &[u8], owner: &Bytes, ttl_ms: u64, queue: bool) -> Outcome {
         at_most("max_key_bytes", "the lock's bytes", caps::KEY_BYTES, lock.len() as u64)?;
         at_most("max_key_bytes", "the owner's bytes", caps::KEY_BYTES, owner.len() as u64)?;
-        if let Some(lease) = self.locks.place_of(lock, owner)
+        if let Some(lease) = self.locks.owners.find(lock, owner)
             && let Some(ttl_ms) = self.leases.renew(lease, self.time_ms)
         {
             let held = self.holder(lock) == Some(lease);

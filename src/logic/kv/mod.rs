@@ -55,6 +55,7 @@ pub mod snapshot;
 pub mod state_hash;
 
 pub use limits::Limits;
+pub use lock::Places;
 pub use machine::{Machine, Stats};
 pub use snapshot::{Frozen, RestoreError, Restorer};
 pub use state_hash::StateHash;
