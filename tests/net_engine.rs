@@ -13,7 +13,7 @@ use quorate::messages::wire::{Hello, PROTOCOL_VERSION, Packet};
 use quorate::net::codec::Codec;
 use quorate::net::connection::{Connection, Disconnect};
 use quorate::net::faults::LinkFaults;
-use quorate::net::handshake::{Identity, Peer, Refusal, client_hello};
+use quorate::net::handshake::{Identity, Peer, Refusal, anybody, at_once, client_hello};
 use quorate::net::link::{Backoff, Link, LinkEvent};
 use quorate::net::listener::Listener;
 use quorate::net::memory::MemoryNetwork;
@@ -107,7 +107,7 @@ async fn start(network: &MemoryNetwork, number: u64, settings: NetSettings, mute
             let (router, settings, log) = (post.clone(), settings.clone(), log.clone());
             connections.spawn_local(async move {
                 let judge = router.clone();
-                let known = move |node, store| judge.check_store(node, store);
+                let known = move |node, store| at_once(judge.check_store(node, store));
                 let served = serve(accepted, router, &known, &settings, &QuietLog::default()).await;
                 let end = served.map_or_else(|error| error.to_string(), |end| end.to_string());
                 log.borrow_mut().push(end);
@@ -125,9 +125,8 @@ async fn call(
     expected: Option<u64>,
 ) -> Result<Connection, OpenError> {
     let transport = network.host("client");
-    let known = |_, _| Ok(());
     let expected = expected.map(NodeId);
-    dial(&*transport, "n1:1", hello, expected, &known, &NetSettings::default())
+    dial(&*transport, "n1:1", hello, expected, &anybody, &NetSettings::default())
         .await
         .map(|(connection, _)| connection)
 }
@@ -188,7 +187,7 @@ fn link(network: &MemoryNetwork, settings: NetSettings) -> Linked {
             };
             log.borrow_mut().push((begin.elapsed(), text));
         };
-        link.run(&|_, _| Ok(()), say).await;
+        link.run(&anybody, say).await;
     });
     Linked { outbound, faults, events, task }
 }
@@ -269,7 +268,7 @@ fn the_dialler_checks_the_data_directory_too() {
     simulate(async {
         let network = MemoryNetwork::new(1);
         let _node = start(&network, 1, NetSettings::default(), false).await;
-        let known = |node, actual| Err(Refusal::Store { node, known: 5, actual });
+        let known = |node, actual| at_once(Err(Refusal::Store { node, known: 5, actual }));
         let transport = network.host("n2");
         let hello = identity(2).hello();
         let error = dial(&*transport, "n1:1", &hello, None, &known, &NetSettings::default()).await;
@@ -837,9 +836,8 @@ fn over_real_sockets() {
         spawn_local(listener.run(move |accepted| {
             let settings = server.clone();
             spawn_local(async move {
-                let known = |_, _| Ok(());
                 let (me, log) = (identity(1), QuietLog::default());
-                let opened = accept(accepted.stream, &me, addresses(), &known, None, &settings, &log).await;
+                let opened = accept(accepted.stream, &me, addresses(), &anybody, None, &settings, &log).await;
                 let outbound = Outbound::new(&settings, true);
                 let echo = outbound.clone();
                 let sink =
@@ -847,9 +845,8 @@ fn over_real_sockets() {
                 opened.expect("a client").run(&outbound, &LinkFaults::default(), sink).await;
             });
         }));
-        let known = |_, _| Ok(());
         let hello = client_hello("test");
-        let dialled = dial(&TcpTransport, &address, &hello, None, &known, &settings).await;
+        let dialled = dial(&TcpTransport, &address, &hello, None, &anybody, &settings).await;
         let (connection, welcome) = dialled.expect("welcome");
         assert_eq!(welcome.nodes, addresses());
         let outbound = Outbound::new(&settings, true);

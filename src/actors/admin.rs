@@ -1,10 +1,14 @@
 //! The admin actor of a node: answers what the node knows of itself, and obeys the few orders it takes.
 
+mod disk_use;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+
+pub use disk_use::DiskUse;
 
 use super::caller::{Caller, Incoming, Kind};
 use super::clock::NodeClock;
@@ -56,7 +60,7 @@ pub struct AdminSpec {
     /// The groups.
     pub groups: Vec<GroupPorts>,
     /// Bytes in the data directory.
-    pub disk_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub disk_use: DiskUse,
     /// `None` unless the configuration allows faults on purpose.
     pub chaos: Option<ChaosTools>,
 }
@@ -187,7 +191,7 @@ async fn status(spec: AdminSpec) -> NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: u64::try_from(spec.clock.now().as_millis()).unwrap_or(u64::MAX),
         restarts: spec.registry.total_restarts(),
-        disk_bytes: (spec.disk_bytes)(),
+        disk_bytes: spec.disk_use.bytes().await,
         groups,
     }
 }

@@ -21,7 +21,7 @@ use crate::logic::ids::{GroupId, NodeId};
 use crate::messages::client::{Request, Response, ServerError};
 use crate::messages::wire::{Packet, Welcome};
 use crate::net::faults::LinkFaults;
-use crate::net::handshake::client_hello;
+use crate::net::handshake::{anybody, client_hello};
 use crate::net::opening::dial;
 use crate::net::transport::Transport;
 use crate::net::{NetSettings, Outbound, SendError};
@@ -248,7 +248,7 @@ impl ClerkActor {
 /// Dials and runs one connection; returns why it ended.
 async fn run_link(settings: &ClerkSettings, address: &str, tell: impl Fn(News)) -> String {
     let hello = client_hello(&settings.clerk.cluster);
-    let dialled = dial(&*settings.transport, address, &hello, None, &|_, _| Ok(()), &settings.net).await;
+    let dialled = dial(&*settings.transport, address, &hello, None, &anybody, &settings.net).await;
     let (connection, welcome) = match dialled {
         Ok(opened) => opened,
         Err(error) => return error.to_string(),

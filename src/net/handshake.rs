@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! dialler                      acceptor
-//!    | -- Hello ----------------> |   judge_hello
+//!    | -- Hello ----------------> |   judge_hello, judge_store
 //!    | <------------ Welcome ---- |   or Goodbye with the reason
-//!    |   judge_welcome            |
+//!    |   judge_welcome,           |
+//!    |   judge_store              |
 //!    | -- Goodbye (if refused) -> |
 //! ```
+
+use std::pin::Pin;
 
 use thiserror::Error;
 
@@ -153,14 +156,38 @@ pub enum Refusal {
     },
 }
 
-/// Whether a node with that number and data directory may be spoken with.
-pub type Acquaintance<'a> = &'a (dyn Fn(NodeId, u64) -> Result<(), Refusal> + Send + Sync);
+/// Whether a node may be spoken with. To say so may take a while, because it is remembered.
+pub type Judgement = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
-/// The acceptor's judgement.
+/// Judges a node by its number and its data directory; must not block.
+pub type Acquaintance<'a> = &'a (dyn Fn(NodeId, u64) -> Judgement + Send + Sync);
+
+/// A judgement that is known at once.
+pub fn at_once(judgement: Result<(), Refusal>) -> Judgement {
+    Box::pin(std::future::ready(judgement))
+}
+
+/// The [`Acquaintance`] of clients: any node may be spoken with.
+pub fn anybody(_: NodeId, _: u64) -> Judgement {
+    at_once(Ok(()))
+}
+
+/// The judgement over the data directory, which comes last.
 ///
 /// # Errors
 /// The reason to refuse.
-pub fn judge_hello(me: &Identity, hello: &Hello, known: Acquaintance<'_>) -> Result<Peer, Refusal> {
+pub async fn judge_store(peer: Peer, known: Acquaintance<'_>) -> Result<Peer, Refusal> {
+    if let Peer::Node { node, store } = peer {
+        known(node, store).await?;
+    }
+    Ok(peer)
+}
+
+/// The acceptor's judgement, but for [`judge_store`].
+///
+/// # Errors
+/// The reason to refuse.
+pub fn judge_hello(me: &Identity, hello: &Hello) -> Result<Peer, Refusal> {
     same_version(hello.version)?;
     match hello.node {
         None if hello.cluster.is_empty() => Ok(Peer::Client),
@@ -170,22 +197,16 @@ pub fn judge_hello(me: &Identity, hello: &Hello, known: Acquaintance<'_>) -> Res
             if node == me.node {
                 return Err(Refusal::SameNode { node });
             }
-            known(node, hello.store)?;
             Ok(Peer::Node { node, store: hello.store })
         }
     }
 }
 
-/// The dialler's judgement. `hello` is what it said itself, `expected` whom it wanted to reach, if anybody.
+/// The dialler's judgement, but for [`judge_store`]. `hello` is what it said itself, `expected` whom it wanted to reach, if anybody.
 ///
 /// # Errors
 /// The reason to refuse.
-pub fn judge_welcome(
-    hello: &Hello,
-    expected: Option<NodeId>,
-    welcome: &Welcome,
-    known: Acquaintance<'_>,
-) -> Result<Peer, Refusal> {
+pub fn judge_welcome(hello: &Hello, expected: Option<NodeId>, welcome: &Welcome) -> Result<Peer, Refusal> {
     same_version(welcome.version)?;
     if hello.node.is_some() || !hello.cluster.is_empty() {
         same_cluster(&hello.cluster, &welcome.cluster)?;
@@ -195,7 +216,6 @@ pub fn judge_welcome(
         Some(expected) if expected != actual => return Err(Refusal::WrongNode { expected, actual }),
         _ => {}
     }
-    known(actual, welcome.store)?;
     Ok(Peer::Node { node: actual, store: welcome.store })
 }
 

@@ -73,7 +73,8 @@ pub async fn dial(
         send(&mut stream, &Packet::Hello(hello.clone())).await?;
         match first_frame(&mut stream, &mut buffer, MAX_WELCOME).await? {
             Packet::Welcome(welcome) => {
-                let peer = handshake::judge_welcome(hello, expected, &welcome, known)?;
+                let peer = handshake::judge_welcome(hello, expected, &welcome)?;
+                let peer = handshake::judge_store(peer, known).await?;
                 Ok((peer, welcome))
             }
             Packet::Goodbye { reason } => Err(OpenError::Goodbye(printable(&reason))),
@@ -109,7 +110,8 @@ pub async fn accept(
         let Packet::Hello(hello) = first_frame(&mut stream, &mut buffer, MAX_HELLO).await? else {
             return Err(Refusal::Unexpected { expected: "a hello" }.into());
         };
-        let peer = handshake::judge_hello(me, &hello, known)?;
+        let peer = handshake::judge_hello(me, &hello)?;
+        let peer = handshake::judge_store(peer, known).await?;
         // The other nodes are few, and must not be kept out by any number of clients.
         if let Some(limit) = crowded.filter(|_| peer == Peer::Client) {
             return Err(Refusal::TooManyConnections { limit }.into());

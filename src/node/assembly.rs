@@ -3,21 +3,21 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::acquaintance::acquaintance;
 use super::config::Config;
 use super::disk::Storage;
 use super::environment::{Environment, Identified, OperatingSystem, PeerMemory};
 use super::exit::{Failure, UNAVAILABLE};
 use super::front::{Front, probe};
 use super::group::{self, Group, Shared};
-use super::identity::IdentityError;
 use super::mapreduce::{self, Workshop};
 use super::settings;
-use crate::actors::admin::{Admin, AdminSpec, ChaosTools};
+use crate::actors::admin::{Admin, AdminSpec, ChaosTools, DiskUse};
 use crate::actors::caller::Incoming;
 use crate::actors::clock::NodeClock;
 use crate::actors::known::Known;
@@ -30,7 +30,7 @@ use crate::logic::raft::membership::Membership;
 use crate::mapreduce::function::Functions;
 use crate::messages::group::{FromPeers, ObservePeer};
 use crate::net::faults::LinkFaults;
-use crate::net::handshake::{Identity, Refusal};
+use crate::net::handshake::Identity;
 use crate::net::link::Link;
 use crate::net::router::Router;
 use crate::net::transport::Transport;
@@ -166,7 +166,8 @@ impl Parts<'_> {
         recovered: Recovered,
         peers: Box<dyn PeerMemory>,
     ) -> Result<(Supervisor, LinkFaultsOf), Failure> {
-        let known = acquaintance(self.router.clone(), peers);
+        let memory = self.environment.background("peer-memory").map_err(no_thread)?;
+        let known = acquaintance(self.router.clone(), peers, memory);
         self.known = Some(known.clone());
         let (links, faults) = self.links(&known);
         let groups = self.groups(storage, recovered)?;
@@ -187,13 +188,14 @@ impl Parts<'_> {
             let _ = incoming.tell(Incoming(asks.into()));
             Ok(())
         }));
+        let disk_use = self.environment.background("disk-use").map_err(no_thread)?;
         let spec = AdminSpec {
             node: self.id,
             clock: self.clock.clone(),
             registry: self.registry.clone(),
             root: ROOT.to_owned(),
             groups: ports,
-            disk_bytes: storage.bytes.clone(),
+            disk_use: DiskUse::new(disk_use, storage.bytes.clone()),
             chaos: self
                 .config
                 .chaos
@@ -369,26 +371,6 @@ fn no_thread(error: io::Error) -> Failure {
 
 fn addresses(config: &Config) -> Vec<(NodeId, String)> {
     config.cluster.nodes.iter().map(|node| (node.id, node.address.clone())).collect()
-}
-
-/// A node of the cluster, with the data directory that it always had.
-fn acquaintance(router: Arc<Router>, peers: Box<dyn PeerMemory>) -> Known {
-    let peers = Mutex::new(peers);
-    Arc::new(move |node, store| {
-        router.check_store(node, store)?;
-        let admitted = peers.lock().unwrap_or_else(PoisonError::into_inner).admit(node, store);
-        match admitted {
-            Ok(()) => Ok(()),
-            Err(IdentityError::NewStore { known, found, .. }) => {
-                Err(Refusal::Store { node, known, actual: found })
-            }
-            Err(error) => {
-                // Not the peer's fault, and it showed no other directory than before in this life.
-                tracing::error!(%error, "cannot remember the data directory of {node}");
-                Ok(())
-            }
-        }
-    })
 }
 
 /// How long an orderly stop of a node may take before the process ends anyway.

@@ -295,7 +295,7 @@ impl PeerStores {
     }
 
     /// Compares what a peer shows with what it showed before. The first number of a peer is remembered, durably
-    /// before this returns, so call it off the hot path: once for each handshake.
+    /// before this returns: not for a thread that must answer.
     ///
     /// # Errors
     /// [`IdentityError::NewStore`] when it shows another number; also when the file cannot be written.

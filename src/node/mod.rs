@@ -7,7 +7,7 @@
 //! * [`identity`]: whose a data directory is.
 //! * `settings`: from the configuration to the options of each room.
 //! * [`environment`]: what a node takes from the world around it, so that there can be another one.
-//! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts.
+//! * [`assembly`], `disk` and `group`: a node's supervision tree, from its parts. `acquaintance`: whom it speaks with.
 //! * [`run`]: one node as a process. [`launcher`]: many of them, restarted when they fail.
 //! * `front`: listener and connections. `mapreduce`: a node's coordinator and worker; [`worker`]: a worker in a process
 //!   of its own.
@@ -20,6 +20,7 @@
 //! What it deliberately does not do: it contains no rule of consensus, storage or the network, and the launcher knows
 //! nothing of a node but how its process ended.
 
+mod acquaintance;
 pub mod assembly;
 pub mod client;
 pub mod collect;

@@ -21,7 +21,7 @@ use crate::logic::restart::RestartPolicy;
 use crate::mapreduce::function::Functions;
 use crate::mapreduce::task::{allow_more_open_files, give_back_memory};
 use crate::net::NetSettings;
-use crate::net::handshake::{Identity, Refusal};
+use crate::net::handshake::{Identity, Refusal, at_once};
 use crate::net::router::Router;
 use crate::net::transport::{TcpTransport, Transport};
 
@@ -103,7 +103,7 @@ impl Worker {
             transport: options.transport.clone(),
             net: NetSettings::default(),
             router: router.clone(),
-            known: Arc::new(|node, _| Err(Refusal::UnknownNode { node })),
+            known: Arc::new(|node, _| at_once(Err(Refusal::UnknownNode { node }))),
             policy: RestartPolicy::default(),
         };
         let workshop = Workshop {

@@ -8,7 +8,7 @@ use quorate::logic::kv::command::{Command, Query, Reply};
 use quorate::messages::client::{Answer, Consistency, Request, RequestBody, ServerError};
 use quorate::messages::wire::Packet;
 use quorate::net::faults::LinkFaults;
-use quorate::net::handshake::client_hello;
+use quorate::net::handshake::{anybody, client_hello};
 use quorate::net::opening::dial;
 use quorate::net::{NetSettings, Outbound};
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ async fn ask(lab: &Lab, server: NodeId, body: RequestBody) -> Result<Reply, Serv
     let transport = lab.cluster.network().host(HOST);
     let settings = NetSettings::default();
     let address = format!("{server}:1");
-    let dialled = dial(&*transport, &address, &client_hello(""), None, &|_, _| Ok(()), &settings).await;
+    let dialled = dial(&*transport, &address, &client_hello(""), None, &anybody, &settings).await;
     let Ok((connection, _)) = dialled else { return Err(unreachable) };
     let outbound = Outbound::new(&settings, true);
     let request = Request { id: 1, group: GroupId(1), body };

@@ -15,7 +15,7 @@ use crate::messages::admin::{AdminReply, AdminRequest, NodeStatus};
 use crate::messages::client::{Answer, Request, RequestBody, Response, ServerError};
 use crate::messages::wire::Packet;
 use crate::net::faults::LinkFaults;
-use crate::net::handshake::Identity;
+use crate::net::handshake::{Identity, anybody};
 use crate::net::listener::Listener;
 use crate::net::opening::accept;
 use crate::net::transport::Transport;
@@ -60,7 +60,7 @@ impl FakeCluster {
             tokio::task::spawn_local(async move {
                 let me = Identity { cluster: "fake".into(), node: NodeId(node), store: node };
                 let log = QuietLog::default();
-                let opened = accept(accepted.stream, &me, nodes, &|_, _| Ok(()), None, &settings, &log).await;
+                let opened = accept(accepted.stream, &me, nodes, &anybody, None, &settings, &log).await;
                 let Ok(connection) = opened else { return };
                 let outbound = Outbound::new(&settings, true);
                 let answer = |packets: Vec<Packet>| {

@@ -16,7 +16,7 @@ use crate::messages::client::{Answer, Request, RequestBody, Response, ServerErro
 use crate::messages::mapreduce::{MAX_CHUNK, MapReduceReply, MapReduceRequest};
 use crate::messages::wire::Packet;
 use crate::net::faults::LinkFaults;
-use crate::net::handshake::client_hello;
+use crate::net::handshake::{anybody, client_hello};
 use crate::net::opening::dial;
 use crate::net::transport::Transport;
 use crate::net::{NetSettings, Outbound};
@@ -114,7 +114,7 @@ async fn run_link(
     tell: impl Fn(Vec<Response>),
 ) -> Result<(), String> {
     let hello = client_hello(&spec.cluster);
-    let dialled = dial(&*spec.transport, address, &hello, None, &|_, _| Ok(()), &spec.net).await;
+    let dialled = dial(&*spec.transport, address, &hello, None, &anybody, &spec.net).await;
     let (connection, _) = dialled.map_err(|error| error.to_string())?;
     let sink = |packets: Vec<Packet>| {
         let response = |packet| match packet {

@@ -16,7 +16,7 @@ use crate::messages::client::{Answer, Consistency, Request, RequestBody, Respons
 use crate::messages::wire::Packet;
 use crate::net::connection::Connection;
 use crate::net::faults::LinkFaults;
-use crate::net::handshake::client_hello;
+use crate::net::handshake::{anybody, client_hello};
 use crate::net::opening::dial;
 use crate::net::transport::TcpTransport;
 use crate::net::{NetSettings, Outbound};
@@ -74,7 +74,7 @@ async fn leader(load: &Load) -> Result<String, Failure> {
 async fn connect(load: &Load, address: &str) -> Result<Connection, Failure> {
     let cluster = load.target.known.as_ref().map_or("", |(id, _)| id);
     let (hello, settings) = (client_hello(cluster), NetSettings::default());
-    let opened = dial(&TcpTransport, address, &hello, None, &|_, _| Ok(()), &settings).await;
+    let opened = dial(&TcpTransport, address, &hello, None, &anybody, &settings).await;
     opened
         .map(|(connection, _)| connection)
         .map_err(|error| Failure::new(exit::UNAVAILABLE, format!("{address}: {error}")))
