@@ -7,6 +7,7 @@ mod support;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use quorate::logic::ids::NodeId;
 use serde_json::{Value, json};
@@ -403,4 +404,37 @@ async fn a_node_is_not_started_with_other_members_than_before() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("cluster.nodes names n1,n2") && text.contains("has the members n1;"), "{text}");
+}
+
+/// Two of three would be a majority, and could serve an empty store while the third has all that was acknowledged.
+#[tokio::test]
+async fn nodes_that_lost_their_data_end_and_the_right_directories_are_let_in_again() {
+    let mut cluster = Cluster::start_apart(3, "").await;
+    let client = cluster.client().await.with_deadline(Duration::from_secs(30));
+    client.put("precious", "data").await.expect("it is acknowledged");
+    let lost = [NodeId(2), NodeId(3)];
+    for node in cluster.nodes() {
+        cluster.kill_node(node);
+    }
+    let elsewhere = |cluster: &Cluster, node| cluster.data_dir(node).with_extension("elsewhere");
+    for node in lost {
+        std::fs::rename(cluster.data_dir(node), elsewhere(&cluster, node)).expect("moved away");
+    }
+    for node in cluster.nodes() {
+        cluster.start_node(node);
+    }
+    for node in lost {
+        assert_eq!(cluster.ended(node).await, Some(65), "{}", cluster.log());
+    }
+    let log = cluster.log();
+    assert!(log.contains("n1 refuses this node: n2 shows another data directory"), "{log}");
+    for node in lost {
+        std::fs::remove_dir_all(cluster.data_dir(node)).expect("removed");
+        std::fs::rename(elsewhere(&cluster, node), cluster.data_dir(node)).expect("brought back");
+        cluster.start_node(node);
+    }
+    // The first node has seen the wrong ones, and was not restarted.
+    let found = client.get("precious").await.expect("it is served").expect("it is there");
+    assert_eq!(&found.value[..], b"data");
+    cluster.settled(&client).await;
 }

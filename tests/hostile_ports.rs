@@ -376,14 +376,14 @@ async fn strangers(siege: &mut Siege) -> String {
     for address in siege.cluster.addresses.clone() {
         for version in [0, 2, u32::MAX] {
             let (_, answer) = Raw::introduced(&address, Hello { version, ..client_hello("") }).await;
-            let Some(Packet::Goodbye { reason }) = answer else { panic!("{answer:?}") };
+            let Some(Packet::Goodbye { reason, .. }) = answer else { panic!("{answer:?}") };
             let expected = format!("protocol version {version} was offered, 1 is spoken here");
             assert!(reason.starts_with(&expected), "{reason}");
             count += 1;
         }
         for cluster in ["elsewhere".to_owned(), "x".repeat(3000), "\x1b[2J\n".repeat(100)] {
             let (_, answer) = Raw::introduced(&address, client_hello(&cluster)).await;
-            let Some(Packet::Goodbye { reason }) = answer else { panic!("{answer:?}") };
+            let Some(Packet::Goodbye { reason, .. }) = answer else { panic!("{answer:?}") };
             assert!(reason.contains(&format!("this is cluster `{}`", cluster_id())), "{reason}");
             assert!(!reason.contains(char::is_control) && reason.len() < 3000, "{reason:?}");
             count += 1;
@@ -412,7 +412,7 @@ async fn impostors(siege: &mut Siege) -> String {
             (u64::MAX, "is not a known peer"),
         ] {
             let (_, answer) = Raw::introduced(address, hello(node, 12345)).await;
-            let Some(Packet::Goodbye { reason }) = answer else { panic!("{node}: {answer:?}") };
+            let Some(Packet::Goodbye { reason, .. }) = answer else { panic!("{node}: {answer:?}") };
             assert!(reason.contains(expected), "{node}: {reason}");
         }
         // The identity of a data directory is no secret. It opens the door, but only for its owner's messages.
@@ -685,7 +685,8 @@ async fn large_frames(siege: &mut Siege) -> String {
     let deletes: Vec<Change> =
         (0..400_000).map(|_| Change::Delete { key: Bytes::new(), expect: Expect::Any }).collect();
     let batch = frame(&Packet::Request(request(1, write(Command::Batch(deletes)))));
-    let frames = [framed(&nils), batch, frame(&Packet::Goodbye { reason: "x".repeat(MANY - 100) })];
+    let frames =
+        [framed(&nils), batch, frame(&Packet::Goodbye { reason: "x".repeat(MANY - 100), new_store: false })];
     for bytes in &frames {
         let address = siege.address();
         let mut raw = Raw::client(&address).await;
@@ -795,7 +796,7 @@ async fn flood(siege: &mut Siege) -> String {
             let (raw, answer) = Raw::introduced(&address, client_hello("")).await;
             match answer {
                 Some(Packet::Welcome(_)) => welcome += 1,
-                Some(Packet::Goodbye { reason }) => {
+                Some(Packet::Goodbye { reason, .. }) => {
                     assert!(reason.starts_with("all 300 connections are in use"), "{reason}");
                     full += 1;
                 }

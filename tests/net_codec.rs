@@ -157,7 +157,7 @@ fn an_announced_frame_takes_no_memory_before_it_arrives() {
 #[test]
 fn a_packet_above_the_limit_leaves_the_buffer_as_it_was() {
     let mut buffer = BytesMut::from(&b"before"[..]);
-    let packet = Packet::Goodbye { reason: "x".repeat(2000) };
+    let packet = Packet::Goodbye { reason: "x".repeat(2000), new_store: false };
     let error = Codec::new(1000).encode(&packet, &mut buffer).expect_err("too long");
     assert!(matches!(error, CodecError::TooLong { .. }), "{error}");
     assert_eq!(&buffer[..], b"before");

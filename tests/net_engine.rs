@@ -259,7 +259,8 @@ fn a_node_with_another_data_directory_is_refused() {
         call(&network, &identity(2).hello(), Some(1)).await.expect("the same again");
         let replaced = Hello { store: 999, ..identity(2).hello() };
         let error = call(&network, &replaced, Some(1)).await.expect_err("replaced");
-        assert!(error.to_string().contains("must join anew"), "{error}");
+        assert!(error.to_string().contains("bring the old one back"), "{error}");
+        assert!(matches!(error, OpenError::Goodbye { new_store: true, .. }), "{error:?}");
     });
 }
 
@@ -295,7 +296,7 @@ fn a_silent_caller_is_sent_away_after_the_time_limit() {
         let _node = start(&network, 1, settings.clone(), false).await;
         let begin = Instant::now();
         let mut stream = network.host("client").dial("n1:1").await.expect("open");
-        let Packet::Goodbye { reason } = first_frame(&mut stream).await else { panic!("a goodbye") };
+        let Packet::Goodbye { reason, .. } = first_frame(&mut stream).await else { panic!("a goodbye") };
         assert!(reason.contains("the handshake took longer"), "{reason}");
         assert!(begin.elapsed() >= settings.handshake_timeout);
         assert!(begin.elapsed() < settings.handshake_timeout + Duration::from_millis(10));
@@ -309,7 +310,7 @@ fn a_stranger_may_not_send_a_large_first_frame() {
         let _node = start(&network, 1, NetSettings::default(), false).await;
         let mut stream = network.host("client").dial("n1:1").await.expect("open");
         stream.writer.write_all(&5000u32.to_be_bytes()).await.expect("written");
-        let Packet::Goodbye { reason } = first_frame(&mut stream).await else { panic!("a goodbye") };
+        let Packet::Goodbye { reason, .. } = first_frame(&mut stream).await else { panic!("a goodbye") };
         assert!(reason.contains("5000 bytes is above the limit"), "{reason}");
     });
 }
@@ -435,7 +436,7 @@ fn stale_raft_traffic_is_dropped_and_requests_are_kept() {
         while link.outbound.stats().waiting < 100 {
             sent += 1;
             link.outbound.try_send(vote(2, 1, sent)).expect("room");
-            link.outbound.try_send(Packet::Goodbye { reason: long.clone() }).expect("room");
+            link.outbound.try_send(Packet::Goodbye { reason: long.clone(), new_store: false }).expect("room");
             settle().await;
         }
         link.task.abort();
@@ -520,13 +521,19 @@ fn a_queue_is_bounded_by_packets_and_bytes() {
     assert_eq!(queue.stats().refused_full, 1);
 
     let queue = Outbound::new(&settings, true);
-    queue.try_send(Packet::Goodbye { reason: "x".repeat(9_000) }).expect("room");
-    assert_eq!(queue.try_send(Packet::Goodbye { reason: "x".repeat(2_000) }), Err(SendError::Full));
+    queue.try_send(Packet::Goodbye { reason: "x".repeat(9_000), new_store: false }).expect("room");
+    assert_eq!(
+        queue.try_send(Packet::Goodbye { reason: "x".repeat(2_000), new_store: false }),
+        Err(SendError::Full)
+    );
     queue.try_send(get(1)).expect("room for a small one");
 
     let settings = NetSettings { max_frame: 5_000, ..settings };
     let queue = Outbound::new(&settings, true);
-    assert_eq!(queue.try_send(Packet::Goodbye { reason: "x".repeat(6_000) }), Err(SendError::TooLarge));
+    assert_eq!(
+        queue.try_send(Packet::Goodbye { reason: "x".repeat(6_000), new_store: false }),
+        Err(SendError::TooLarge)
+    );
 }
 
 /// It may read as fast as its network can, and would ask for all of it again if it were cut off.

@@ -85,7 +85,7 @@ fn examples() -> Vec<(&'static str, Packet)> {
                 nodes,
             }),
         ),
-        ("goodbye", Packet::Goodbye { reason: "no".to_owned() }),
+        ("goodbye", Packet::Goodbye { reason: "no".to_owned(), new_store: false }),
         ("ping", Packet::Ping(1)),
         ("pong", Packet::Pong(1)),
         ("put", write(1, None, put(Expect::Any))),

@@ -332,7 +332,7 @@ impl Handler<RoleChanged> for KvServer {
 impl Handler<Applied> for KvServer {
     type Result = ();
 
-    fn handle(&mut self, applied: Applied, _: &mut Self::Context) {
+    fn handle(&mut self, applied: Applied, ctx: &mut Self::Context) {
         self.settle(applied.outcomes);
         for caller in self.pending.skip_to(applied.upto.index) {
             caller.answer(Err(ServerError::Unknown));
@@ -346,6 +346,11 @@ impl Handler<Applied> for KvServer {
         self.stats = applied.stats;
         self.places = applied.places;
         self.call_up(applied.granted);
+        // More is due than one entry removes.
+        if self.next_deadline.is_some_and(|due| due <= self.machine_ms) {
+            self.advance();
+            self.flush_later(ctx);
+        }
     }
 }
 
@@ -467,6 +472,25 @@ mod tests {
             server.send(applied(2, None)).await.expect("it runs");
             wait().await;
             assert!(others.send(Proposed).await.expect("it runs").is_empty(), "nothing is due any more");
+        });
+    }
+
+    #[test]
+    fn a_backlog_of_what_is_due_does_not_wait_for_the_next_tick() {
+        run(async {
+            let others = Others::default().start();
+            let server = server(&others).start();
+            server.send(leads()).await.expect("it runs");
+            tokio::time::sleep(EXPIRY_TICK / 2).await;
+            // The time of the machine is 5.
+            for index in 1..4 {
+                server.send(applied(index, Some(5))).await.expect("it runs");
+                tokio::task::yield_now().await;
+                assert_eq!(others.send(Proposed).await.expect("it runs").len(), 1, "entry {index}");
+            }
+            server.send(applied(4, Some(6))).await.expect("it runs");
+            tokio::task::yield_now().await;
+            assert!(others.send(Proposed).await.expect("it runs").is_empty(), "not before its time");
         });
     }
 

@@ -20,6 +20,9 @@ pub enum Packet {
     Goodbye {
         /// Why, in a sentence.
         reason: String,
+        /// The other side is a node that shows another data directory than before.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        new_store: bool,
     },
     /// Are you alive?
     Ping(u64),

@@ -168,7 +168,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                 None => return Ok(true),
                 Some(Packet::Ping(number)) => self.outbound.pong(number),
                 Some(Packet::Pong(_)) => {}
-                Some(Packet::Goodbye { reason }) => return Err(Disconnect::Goodbye(printable(&reason))),
+                Some(Packet::Goodbye { reason, .. }) => return Err(Disconnect::Goodbye(printable(&reason))),
                 Some(Packet::Hello(_) | Packet::Welcome(_)) => {
                     return Err(Disconnect::NotAllowed("a second handshake".to_owned()));
                 }

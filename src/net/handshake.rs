@@ -99,7 +99,7 @@ pub enum Refusal {
     },
     /// The other side belongs elsewhere.
     #[error(
-        "cluster `{theirs}` was named, this is cluster `{ours}`: check the address and `cluster` in the configuration"
+        "cluster `{theirs}` was named, this is cluster `{ours}`: check the address and `cluster.id` in the configuration"
     )]
     Cluster {
         /// The cluster named.
@@ -118,7 +118,7 @@ pub enum Refusal {
         actual: NodeId,
     },
     /// A node dials that nobody has told us of.
-    #[error("{node} is not a known peer: add it to the cluster first")]
+    #[error("{node} is none of the nodes of this cluster, whose members cannot be changed yet")]
     UnknownNode {
         /// The node.
         node: NodeId,
@@ -131,8 +131,9 @@ pub enum Refusal {
     },
     /// The node comes back with another data directory.
     #[error(
-        "{node} was known with data directory {known:016x} and now has {actual:016x}: \
-         a node that lost its data must join anew, under a number that was never used"
+        "{node} shows another data directory ({actual:016x}) than before ({known:016x}), so it has forgotten its votes \
+         and what it acknowledged: bring the old one back. If that is lost: when all others run and none lags, delete \
+         the line of {node} in `peers.toml` in the data directory of each of them, and restart them one by one"
     )]
     Store {
         /// The node.
@@ -143,7 +144,7 @@ pub enum Refusal {
         actual: u64,
     },
     /// The node is at its limit of connections.
-    #[error("all {limit} connections are in use: close some, or raise `max_connections`")]
+    #[error("all {limit} connections are in use: close some, or raise `limits.max_connections`")]
     TooManyConnections {
         /// The limit.
         limit: usize,
@@ -202,7 +203,8 @@ pub fn judge_hello(me: &Identity, hello: &Hello) -> Result<Peer, Refusal> {
     }
 }
 
-/// The dialler's judgement, but for [`judge_store`]. `hello` is what it said itself, `expected` whom it wanted to reach, if anybody.
+/// The dialler's judgement, but for [`judge_store`]. `hello` is what it said itself, `expected` whom it wanted to reach,
+/// if anybody.
 ///
 /// # Errors
 /// The reason to refuse.
@@ -233,6 +235,6 @@ fn same_cluster(ours: &str, theirs: &str) -> Result<(), Refusal> {
 
 /// Text of the other side, made fit for a log: on one line, without control characters, not too long.
 pub(super) fn printable(text: &str) -> String {
-    const LONGEST: usize = 256;
+    const LONGEST: usize = 512;
     text.chars().take(LONGEST).flat_map(char::escape_debug).collect()
 }

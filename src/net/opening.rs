@@ -45,8 +45,13 @@ pub enum OpenError {
     #[error("{0}")]
     Refused(#[from] Refusal),
     /// The other side refuses us; these are its words.
-    #[error("refused by the other side: {0}")]
-    Goodbye(String),
+    #[error("refused by the other side: {reason}")]
+    Goodbye {
+        /// Why.
+        reason: String,
+        /// Because of our data directory.
+        new_store: bool,
+    },
 }
 
 /// Dials `address`, introduces itself with `hello`, and checks who answers.
@@ -77,7 +82,9 @@ pub async fn dial(
                 let peer = handshake::judge_store(peer, known).await?;
                 Ok((peer, welcome))
             }
-            Packet::Goodbye { reason } => Err(OpenError::Goodbye(printable(&reason))),
+            Packet::Goodbye { reason, new_store } => {
+                Err(OpenError::Goodbye { reason: printable(&reason), new_store })
+            }
             _ => Err(Refusal::Unexpected { expected: "a welcome" }.into()),
         }
     })
@@ -163,14 +170,18 @@ async fn send(stream: &mut Stream, packet: &Packet) -> Result<(), OpenError> {
 /// Tells the other side why, if it was us who found fault. That it fails changes nothing any more.
 async fn part(stream: &mut Stream, error: &OpenError) {
     if matches!(error, OpenError::Refused(_) | OpenError::Codec(_) | OpenError::TimedOut { .. }) {
-        goodbye(&mut stream.writer, error.to_string()).await;
+        let new_store = matches!(error, OpenError::Refused(Refusal::Store { .. }));
+        say_goodbye(&mut stream.writer, Packet::Goodbye { reason: error.to_string(), new_store }).await;
     }
 }
 
 /// Says goodbye and closes, within a short time.
 pub(super) async fn goodbye(writer: &mut (impl AsyncWriteExt + Unpin + ?Sized), reason: String) {
+    say_goodbye(writer, Packet::Goodbye { reason, new_store: false }).await;
+}
+
+async fn say_goodbye(writer: &mut (impl AsyncWriteExt + Unpin + ?Sized), packet: Packet) {
     let mut frame = BytesMut::new();
-    let packet = Packet::Goodbye { reason };
     if Codec::new(MAX_WELCOME).encode(&packet, &mut frame).is_ok() {
         let _ = timeout(PARTING, async {
             writer.write_all(&frame).await?;

@@ -135,9 +135,11 @@ impl Router {
         }
     }
 
-    /// The data directories of the nodes met so far, so that they can be kept over a restart.
-    pub fn stores(&self) -> Vec<(NodeId, u64)> {
-        self.read().peers.iter().filter_map(|(node, entry)| Some((*node, entry.store?))).collect()
+    /// Says which data directory a node has, whatever it has shown.
+    pub fn set_store(&self, node: NodeId, store: u64) {
+        if let Some(entry) = self.write().peers.get_mut(&node) {
+            entry.store = Some(store);
+        }
     }
 
     /// Registers the Raft peer of a group, in place of an earlier one.

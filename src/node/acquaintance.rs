@@ -15,7 +15,8 @@ use crate::net::router::Router;
 /// Judges nodes by what the router and `peers` know of them. `peers` writes to the disk when a node comes for the first
 /// time, so it is asked on `thread`; about a node that was let in before, it is not asked again.
 pub(super) fn acquaintance(router: Arc<Router>, peers: Box<dyn PeerMemory>, thread: Background) -> Known {
-    let memory = Arc::new(Memory { peers: Mutex::new(peers), admitted: Mutex::default() });
+    let peers = Mutex::new(peers);
+    let memory = Arc::new(Memory { router: router.clone(), peers, admitted: Mutex::default() });
     let asked: Mutex<BTreeMap<NodeId, Joint<Result<(), Refusal>>>> = Mutex::default();
     Arc::new(move |node, store| {
         // It knows each node by one directory, from the first time on.
@@ -37,6 +38,7 @@ pub(super) fn acquaintance(router: Arc<Router>, peers: Box<dyn PeerMemory>, thre
 }
 
 struct Memory {
+    router: Arc<Router>,
     peers: Mutex<Box<dyn PeerMemory>>,
     /// Nodes that were let in.
     admitted: Mutex<BTreeSet<NodeId>>,
@@ -52,6 +54,8 @@ impl Memory {
                 Ok(())
             }
             Err(IdentityError::NewStore { known, found, .. }) => {
+                // It took the first directory that it saw for the right one.
+                self.router.set_store(node, known);
                 Err(Refusal::Store { node, known, actual: found })
             }
             Err(error) => {
@@ -69,7 +73,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -85,7 +88,7 @@ mod tests {
             if (node, store) == (NodeId(2), 5) {
                 return Ok(());
             }
-            Err(IdentityError::NewStore { node, known: 5, found: store, path: PathBuf::new() })
+            Err(IdentityError::NewStore { node, known: 5, found: store })
         }
     }
 
@@ -113,6 +116,9 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_shows_another_directory_than_before_the_start_is_refused() {
         let known = acquaintance(router(), Box::new(Peers(Arc::default())), Background::queue(|job| job()));
+        let node = NodeId(2);
+        assert_eq!(known(node, 6).await, Err(Refusal::Store { node, known: 5, actual: 6 }));
+        assert_eq!(known(node, 5).await, Ok(()), "it is let in when it shows the right one again");
         let node = NodeId(3);
         assert_eq!(known(node, 6).await, Err(Refusal::Store { node, known: 5, actual: 6 }));
         assert_eq!(known(node, 6).await, Err(Refusal::Store { node, known: 5, actual: 6 }));

@@ -12,7 +12,7 @@ use super::acquaintance::acquaintance;
 use super::config::Config;
 use super::disk::Storage;
 use super::environment::{Environment, Identified, OperatingSystem, PeerMemory};
-use super::exit::{Failure, UNAVAILABLE};
+use super::exit::{DAMAGED, Failure, UNAVAILABLE};
 use super::front::{Front, probe};
 use super::group::{self, Group, Shared};
 use super::mapreduce::{self, Workshop};
@@ -21,7 +21,7 @@ use crate::actors::admin::{Admin, AdminSpec, ChaosTools, DiskUse};
 use crate::actors::caller::Incoming;
 use crate::actors::clock::NodeClock;
 use crate::actors::known::Known;
-use crate::actors::link::LinkActor;
+use crate::actors::link::{LinkActor, Outcast};
 use crate::actors::supervision::{
     ChildSpec, OnHang, Place, Port, Registry, Slot, Strategy, Supervisor, SupervisorRef,
 };
@@ -244,7 +244,11 @@ impl Parts<'_> {
             let (to, address) = (node.id, node.address.clone());
             let (hello, transport, settings) =
                 (self.router.me().hello(), self.environment.transport(), self.net.clone());
-            let known = known.clone();
+            let (known, ending) = (known.clone(), self.ending.clone());
+            // Nodes that forgot could make a majority, and serve a cluster that knows nothing of what it acknowledged.
+            let outcast: Outcast = Arc::new(move |reason| {
+                let _ = ending.send(Failure::new(DAMAGED, format!("{to} refuses this node: {reason}")));
+            });
             let child = ChildSpec::new(format!("link-{}", to.0), move |context| {
                 let link = Link {
                     to,
@@ -256,7 +260,7 @@ impl Parts<'_> {
                     faults: faults.clone(),
                     seed: context.generation(),
                 };
-                LinkActor::new(link, known.clone())
+                LinkActor::new(link, known.clone(), outcast.clone())
             });
             supervisor = supervisor.child(child);
         }

@@ -28,6 +28,8 @@ const IDENTITY_FILE: &str = "identity.toml";
 const PEERS_FILE: &str = "peers.toml";
 const LOG_NOTE_FILE: &str = "log-begun";
 const LOCK_FILE: &str = "lock";
+/// What only a node's data directory has, besides the identity that was written before.
+const OWN: [&str; 5] = [LOG_NOTE_FILE, PEERS_FILE, members::MEMBERS_FILE, "log", "snapshots"];
 
 /// Why a data directory, or a peer's, is refused.
 #[derive(Debug, Error)]
@@ -65,13 +67,8 @@ pub enum IdentityError {
          acknowledged writes; a new cluster needs new data directories"
     )]
     Members { dir: PathBuf, known: String, configured: String },
-    #[error(
-        "{node} presents a new data directory: its store was {known:016x} and is now {found:016x}. A node that lost \
-         its data has forgotten its votes and what it acknowledged, so it must not come back under its number. Bring \
-         back its old directory; if that is lost and every other node has its data, delete the line of {node} in \
-         {path} on each of them and restart them"
-    )]
-    NewStore { node: NodeId, known: u64, found: u64, path: PathBuf },
+    #[error("{node} shows the data directory {found:016x} instead of {known:016x}")]
+    NewStore { node: NodeId, known: u64, found: u64 },
 }
 
 impl IdentityError {
@@ -228,6 +225,9 @@ fn create(dir: &Path, cluster: &str, node: NodeId) -> Result<Identity, IdentityE
     let harmless = [LOCK_FILE, "lost+found", &temporary_name(IDENTITY_FILE)].map(String::from);
     for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
         let name = entry.map_err(io_error("list", dir))?.file_name().to_string_lossy().into_owned();
+        if OWN.contains(&&*name) {
+            return Err(damage(&dir.join(IDENTITY_FILE), "it is missing"));
+        }
         if !harmless.contains(&name) {
             return Err(IdentityError::NotADataDir { dir: dir.into(), file: name });
         }
@@ -302,12 +302,7 @@ impl PeerStores {
     pub fn admit(&mut self, peer: NodeId, store: u64) -> Result<(), IdentityError> {
         match self.known.get(&peer) {
             Some(&known) if known == store => Ok(()),
-            Some(&known) => Err(IdentityError::NewStore {
-                node: peer,
-                known,
-                found: store,
-                path: self.dir.join(PEERS_FILE),
-            }),
+            Some(&known) => Err(IdentityError::NewStore { node: peer, known, found: store }),
             None => {
                 let mut known = self.known.clone();
                 known.insert(peer, store);

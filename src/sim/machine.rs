@@ -5,7 +5,6 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -155,7 +154,7 @@ impl PeerMemory for Peers {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *notes.entry(peer).or_insert(store) {
             known if known == store => Ok(()),
-            known => Err(IdentityError::NewStore { node: peer, known, found: store, path: PathBuf::new() }),
+            known => Err(IdentityError::NewStore { node: peer, known, found: store }),
         }
     }
 }

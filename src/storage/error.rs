@@ -50,7 +50,9 @@ pub enum StorageError {
         reason: String,
     },
     /// Stored bytes are not what was written.
-    #[error("{place} is damaged: {found}. Do not delete the file; replace this node as a new member")]
+    #[error(
+        "{place} is damaged: {found}. Do not delete the file: if every other node has its data, start this one with an empty data directory, which the others refuse, saying how to let it in"
+    )]
     Damaged {
         /// Where.
         place: Place,

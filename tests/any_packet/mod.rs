@@ -251,7 +251,7 @@ pub fn packet(rng: &mut Rng) -> Packet {
             store: number(rng),
             nodes: list(rng, |rng| (NodeId(number(rng)), text(rng))),
         }),
-        2 => Packet::Goodbye { reason: text(rng) },
+        2 => Packet::Goodbye { reason: text(rng), new_store: rng.bool() },
         3 => Packet::Ping(number(rng)),
         4 => Packet::Pong(number(rng)),
         5 | 6 => Packet::Request(Request { id: number(rng), group: group(rng), body: request(rng) }),

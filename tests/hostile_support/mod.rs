@@ -115,7 +115,7 @@ impl Raw {
     pub async fn end(mut self) -> Option<String> {
         let mut reason = None;
         while let Some(packet) = self.packet().await {
-            if let Packet::Goodbye { reason: said } = packet {
+            if let Packet::Goodbye { reason: said, .. } = packet {
                 reason = Some(said);
             }
         }

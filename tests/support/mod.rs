@@ -150,6 +150,24 @@ impl Cluster {
         child.wait().expect("an own child can be waited for");
     }
 
+    /// Waits until a node of a cluster without a launcher has ended by itself, and returns its exit code.
+    pub async fn ended(&self, node: NodeId) -> Option<i32> {
+        let RunBy::Test(children) = &self.run_by else { panic!("the launcher owns the nodes") };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            {
+                let mut children = children.lock().expect("nobody panics with it");
+                let child = children.get_mut(&node).expect("the node was started");
+                if let Some(status) = child.try_wait().expect("an own child can be asked") {
+                    children.remove(&node);
+                    return status.code();
+                }
+            }
+            assert!(Instant::now() < deadline, "{node} did not end\n{}", tail(&self.log(), 60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
         (1..=self.addresses.len() as u64).map(NodeId)
     }

@@ -41,7 +41,8 @@ pub mod caps {
     pub const REPLY_BYTES: u64 = 8 << 20;
     /// Most pairs in the answer to a range or prefix, and most records looked at for it: those that are due count, too.
     pub const REPLY_PAIRS: usize = 65_536;
-    /// Most keys, leases and sessions that one command's passing of time removes.
+    /// Most keys, leases and sessions that one command's passing of time removes; a batch removes two more for each of
+    /// its changes.
     pub const EXPIRIES_PER_APPLY: usize = 256;
     /// Terms of a session whose command names none: time to live in milliseconds.
     pub const DEFAULT_SESSION_TTL_MS: u64 = 60_000;

@@ -110,9 +110,28 @@ impl Machine {
         self.locks.owners.clone()
     }
 
-    /// Who holds a lock.
-    pub(super) fn holder(&self, lock: &[u8]) -> Option<LeaseId> {
-        self.locks.places(lock).find(|lease| self.leases.is_alive(*lease, self.time_ms))
+    /// Who holds a lock, and how many places before it are due.
+    fn holder_behind(&self, lock: &[u8]) -> (Option<LeaseId>, usize) {
+        let mut passed = 0;
+        let holder = self.locks.places(lock).find(|lease| {
+            let alive = self.leases.is_alive(*lease, self.time_ms);
+            passed += usize::from(!alive);
+            alive
+        });
+        (holder, passed)
+    }
+
+    /// Who holds a lock, for a command. What is due before it is removed: it would be by and by in any case, and so no
+    /// number of commands looks at a dead place twice.
+    fn settle_holder(&mut self, lock: &[u8]) -> Option<LeaseId> {
+        loop {
+            let first = self.locks.places(lock).next()?;
+            if self.leases.is_alive(first, self.time_ms) {
+                return Some(first);
+            }
+            self.end_lease(first);
+            self.upkeep += RECORD_OVERHEAD;
+        }
     }
 
     /// Takes a place in the queue of a lock, or finds the one that the owner has and starts its time anew.
@@ -122,16 +141,16 @@ impl Machine {
         if let Some(lease) = self.locks.owners.find(lock, owner)
             && let Some(ttl_ms) = self.leases.renew(lease, self.time_ms)
         {
-            let held = self.holder(lock) == Some(lease);
+            let held = self.settle_holder(lock) == Some(lease);
             return Ok(Reply::Claim { lease, ttl_ms, held });
         }
-        if !queue && let Some(holder) = self.holder(lock) {
+        if !queue && let Some(holder) = self.settle_holder(lock) {
             return Err(KvError::LockHeld { token: holder.index });
         }
         let claim = Arc::new(Claim { lock: Key::new(lock), owner: Bytes::copy_from_slice(owner) });
         let lease = self.new_lease(ttl_ms, Some(claim.clone()))?;
         self.locks.join(&claim, lease);
-        Ok(Reply::Claim { lease, ttl_ms, held: self.holder(lock) == Some(lease) })
+        Ok(Reply::Claim { lease, ttl_ms, held: self.settle_holder(lock) == Some(lease) })
     }
 
     /// Adds a lease, named by the entry being applied.
@@ -153,30 +172,36 @@ impl Machine {
     }
 
     /// Fails unless the lock is held under this token.
-    pub(super) fn check_fence(&self, lock: &[u8], token: Token) -> Result<(), KvError> {
-        match self.holder(lock) {
+    pub(super) fn check_fence(&mut self, lock: &[u8], token: Token) -> Result<(), KvError> {
+        match self.settle_holder(lock) {
             Some(holder) if holder.index == token => Ok(()),
             holder => Err(KvError::Fenced { holder: holder.map(|lease| lease.index) }),
         }
     }
 
-    /// Whether it is the turn of a lease that claims a lock.
-    pub(super) fn turn(&self, lease: LeaseId) -> Outcome {
+    /// Whether it is the turn of a lease that claims a lock; and how many dead places were looked at.
+    pub(super) fn turn(&self, lease: LeaseId) -> (Outcome, usize) {
         if !self.leases.is_alive(lease, self.time_ms) {
-            return Err(KvError::LeaseExpired);
+            return (Err(KvError::LeaseExpired), 0);
         }
-        match self.leases.table().get(&lease).and_then(|lease| lease.claim.as_ref()) {
-            Some(claim) => Ok(Reply::Turn { held: self.holder(claim.lock.as_slice()) == Some(lease) }),
-            None => Err(KvError::Malformed("the lease claims no lock".to_owned())),
-        }
+        let Some(claim) = self.leases.table().get(&lease).and_then(|lease| lease.claim.as_ref()) else {
+            return (Err(KvError::Malformed("the lease claims no lock".to_owned())), 0);
+        };
+        let (holder, passed) = self.holder_behind(claim.lock.as_slice());
+        (Ok(Reply::Turn { held: holder == Some(lease) }), passed)
     }
 
-    /// What is to be seen of a lock.
-    pub(super) fn lock_status(&self, lock: &[u8]) -> Reply {
-        let alive = |lease: &LeaseId| self.leases.is_alive(*lease, self.time_ms);
-        let mut places = self.locks.places(lock).filter(alive);
-        let holder = places.next().and_then(|id| self.holder_status(id));
-        Reply::Lock { holder, waiting: places.count() as u64 }
+    /// What is to be seen of a lock; and how many dead places were looked at.
+    pub(super) fn lock_status(&self, lock: &[u8]) -> (Reply, usize) {
+        let (mut holder, mut waiting, mut passed) = (None, 0, 0);
+        for place in self.locks.places(lock) {
+            match (self.leases.is_alive(place, self.time_ms), holder) {
+                (false, _) => passed += 1,
+                (true, None) => holder = Some(place),
+                (true, Some(_)) => waiting += 1,
+            }
+        }
+        (Reply::Lock { holder: holder.and_then(|id| self.holder_status(id)), waiting }, passed)
     }
 
     fn holder_status(&self, id: LeaseId) -> Option<Holder> {

@@ -7,7 +7,7 @@ use super::command::{Command, KvError, LeaseId, LogCommand, Outcome, Reply, Sess
 use super::lease::Leases;
 use super::limits::{at_most, caps};
 use super::lock::Locks;
-use super::row::{Life, Row};
+use super::row::{Life, RECORD_OVERHEAD, Row};
 use super::rows::Rows;
 use super::session::{Session, Sessions, Standing};
 use super::snapshot::Frozen;
@@ -27,8 +27,10 @@ pub struct Machine {
     pub(super) scratch: Vec<u8>,
     /// Says something of the last entry alone; see [`granted`](Self::granted).
     pub(super) granted: Vec<LeaseId>,
-    /// Of the last entry alone; see [`effort`](Self::effort).
+    /// What the changes of the last entry cost; see [`effort`](Self::effort).
     pub(super) effort: u64,
+    /// What the removal of what was due cost during the last entry.
+    pub(super) upkeep: u64,
 }
 
 /// Figures about a machine, for admission, status and metrics.
@@ -63,6 +65,7 @@ impl Machine {
             scratch: Vec::new(),
             granted: Vec::new(),
             effort: 0,
+            upkeep: 0,
         }
     }
 
@@ -88,7 +91,7 @@ impl Machine {
     pub fn apply_command(&mut self, index: Index, command: LogCommand) -> Outcome {
         self.skip(index);
         self.time_ms = self.time_ms.max(command.time_ms);
-        self.expire();
+        self.expire(&command.command);
         match command.stamp {
             None => self.execute(command.command),
             Some(stamp) => self.execute_once(stamp, command.command),
@@ -103,7 +106,7 @@ impl Machine {
         assert_eq!(index, self.applied + 1, "entries are applied one by one, in order");
         self.applied = index;
         self.granted.clear();
-        self.effort = 0;
+        (self.effort, self.upkeep) = (0, 0);
     }
 
     /// The group whose store this is.
@@ -133,10 +136,10 @@ impl Machine {
         }
     }
 
-    /// What the last entry cost to apply: the bytes of the values it wrote, and a fixed amount for each change. An
-    /// append writes the value as a whole.
+    /// What the last entry cost to apply: the bytes of the values it wrote, and a fixed amount for each change and for
+    /// each thing that was due and removed. An append writes the value as a whole.
     pub fn effort(&self) -> u64 {
-        self.effort
+        self.effort + self.upkeep
     }
 
     /// The log time at which the next key, lease or session falls due; `None` when nothing ever does. When it is not
@@ -176,9 +179,18 @@ impl Machine {
         self.rows.get(key).filter(|row| self.is_alive(row))
     }
 
-    /// Removes what is due, in a fixed order, but not more than a command can afford.
-    fn expire(&mut self) {
-        let mut left = caps::EXPIRIES_PER_APPLY;
+    /// Removes what is due, in a fixed order, but not more than a command can afford: more than it can add, so that a
+    /// store does not fill up with what nobody sees any more.
+    fn expire(&mut self, command: &Command) {
+        let additions = if let Command::Batch(changes) = command { changes.len() } else { 0 };
+        let most = caps::EXPIRIES_PER_APPLY + 2 * additions.min(caps::BATCH_CHANGES as usize);
+        let left = self.remove_due(most);
+        self.upkeep += (most - left) as u64 * RECORD_OVERHEAD;
+    }
+
+    /// Returns how many more could have been removed.
+    fn remove_due(&mut self, most: usize) -> usize {
+        let mut left = most;
         while left > 0
             && let Some(id) = self.sessions.first_due(self.time_ms)
         {
@@ -208,6 +220,7 @@ impl Machine {
             self.rows.replace(key, None);
             left -= 1;
         }
+        left
     }
 
     fn execute_once(&mut self, stamp: Stamp, command: Command) -> Outcome {

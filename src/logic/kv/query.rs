@@ -1,7 +1,7 @@
 //! Questions: they look at the state as of the last applied command and change nothing.
 //!
-//! Answers are bounded thrice, in bytes, in pairs and in records looked at, and say where to continue. What is due counts
-//! as absent, but looking at it takes time all the same.
+//! Answers are bounded thrice, in bytes, in pairs and in records looked at, and say where to continue. What is due
+//! counts as absent, but looking at it takes time all the same.
 
 use std::ops::Bound;
 
@@ -49,8 +49,8 @@ impl Machine {
         self.look_up(query).0
     }
 
-    /// As [`query`](Self::query); says also how many records were looked at that are not in the answer, because they
-    /// are due.
+    /// As [`query`](Self::query); says also how many records, or places in the queue of a lock, were looked at that are
+    /// not in the answer, because they are due.
     ///
     /// # Errors
     /// As [`query`](Self::query), in the outcome.
@@ -76,8 +76,11 @@ impl Machine {
                 (Ok(Reply::Pairs { pairs: scan.pairs, cursor }), scan.passed)
             }
             Query::Get { key } => (self.get(key), 0),
-            Query::Lock { lock } => (Ok(self.lock_status(lock)), 0),
-            Query::Turn { lease, .. } => (self.turn(*lease), 0),
+            Query::Lock { lock } => {
+                let (status, passed) = self.lock_status(lock);
+                (Ok(status), passed)
+            }
+            Query::Turn { lease, .. } => self.turn(*lease),
         }
     }
 

@@ -22,8 +22,8 @@ pub struct PageLimit {
 pub struct Page {
     /// The pairs, in byte order of the keys.
     pub pairs: Vec<Pair>,
-    /// Where to continue: the `start` of the next range, or the `after` of the next prefix. `None`: that was all. A page
-    /// without pairs need not be the last.
+    /// Where to continue: the `start` of the next range, or the `after` of the next prefix. `None`: that was all.
+    /// A page without pairs need not be the last.
     pub cursor: Option<Bytes>,
 }
 
@@ -92,7 +92,8 @@ enum Walk {
 }
 
 impl Pages {
-    /// The next pairs, which may be none; `None` behind the last page. After an error it may be called again for the same page.
+    /// The next pairs, which may be none; `None` behind the last page. After an error it may be called again for the
+    /// same page.
     ///
     /// # Errors
     /// See [`ClerkError`].

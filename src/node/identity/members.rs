@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::{DataDir, IdentityError, damage, read_text, write_durably};
 use crate::logic::ids::NodeId;
 
-const MEMBERS_FILE: &str = "members";
+pub(super) const MEMBERS_FILE: &str = "members";
 const HEADER: &str = "# The members of the cluster. Written once; do not edit or delete.\n";
 
 /// Compares the configured members with those of the first start; remembers them, durably, if this is the first.

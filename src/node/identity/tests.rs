@@ -49,6 +49,20 @@ fn files_without_an_identity_are_not_taken_over() {
 }
 
 #[test]
+fn a_lost_identity_is_damage_and_not_a_reason_to_begin_anew() {
+    for name in OWN {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir(root.path().join(name)).expect("created");
+        let error = open(root.path()).expect_err("it was a node's");
+        assert_eq!(error.exit_code(), exit::DAMAGED);
+        assert!(
+            error.to_string().contains("identity.toml is damaged (it is missing); restore it"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_creation_that_was_cut_off_is_begun_again() {
     let root = tempfile::tempdir().expect("a directory");
     fs::write(root.path().join("identity.toml.tmp"), "form").expect("written");
@@ -84,7 +98,7 @@ fn a_peer_that_comes_back_with_a_wiped_directory_is_refused() {
     peers.admit(NodeId(2), 0xfeed).expect("the same");
     peers.admit(NodeId(3), u64::MAX).expect("the same");
     let error = peers.admit(NodeId(2), 0xbeef).expect_err("another").to_string();
-    assert!(error.starts_with("n2 presents a new data directory: its store was 000000000000feed"), "{error}");
+    assert_eq!(error, "n2 shows the data directory 000000000000beef instead of 000000000000feed");
     peers.admit(NodeId(2), 0xfeed).expect("still the first");
 }
 

@@ -1,7 +1,8 @@
 //! Locks: who holds them, who comes next, and what a fence lets through.
 
 use super::*;
-use crate::logic::kv::limits::Limits;
+use crate::logic::kv::limits::{Limits, caps};
+use crate::logic::kv::row::RECORD_OVERHEAD;
 
 fn fenced(lock: &str, holder: LeaseId, change: Change) -> Command {
     Command::Batch(vec![Change::Fence { lock: bytes(lock), token: holder.index }, change])
@@ -100,11 +101,45 @@ fn when_all_are_due_at_once_the_last_one_standing_is_told() {
     rig.now_ms += 200;
     let mut told = Vec::new();
     for step in 0..3 {
-        let put = fenced("l", last, put("k", "v"));
-        assert!(rig.run(put).is_ok(), "step {step}");
+        assert!(rig.change(put("k", "v")).is_ok(), "step {step}");
         told.extend_from_slice(rig.machine.granted());
     }
     assert_eq!(told, [last]);
+}
+
+/// Each fence of a batch asks for the holder; they may not all walk past the same dead places.
+#[test]
+fn whoever_asks_for_the_holder_removes_the_dead_before_it() {
+    const DEAD: usize = 3 * caps::EXPIRIES_PER_APPLY;
+    let mut rig = Rig::new();
+    for n in 0..DEAD {
+        rig.claim("l", &n.to_string(), 100);
+    }
+    let (last, _) = rig.claim("l", "last", 10_000);
+    rig.now_ms += 200;
+    let fence = || Change::Fence { lock: bytes("l"), token: last.index };
+    assert!(rig.run(Command::Batch(vec![fence(), fence(), fence()])).is_ok());
+    assert_eq!((rig.machine.stats().leases, rig.machine.granted()), (1, &[last][..]));
+    assert!(rig.machine.effort() >= (DEAD as u64 + 3) * RECORD_OVERHEAD, "{}", rig.machine.effort());
+    assert_eq!(rig.run(Command::Batch(vec![fence()])).map(drop), Ok(()));
+    assert_eq!(rig.machine.effort(), RECORD_OVERHEAD, "nothing dead is left to pass");
+}
+
+#[test]
+fn dead_places_that_a_question_passes_are_counted() {
+    const DEAD: usize = 2 * caps::EXPIRIES_PER_APPLY;
+    let mut rig = Rig::new();
+    for n in 0..DEAD {
+        rig.claim("l", &n.to_string(), 100);
+    }
+    let (last, _) = rig.claim("l", "last", 10_000);
+    rig.advance(200);
+    let left = DEAD - caps::EXPIRIES_PER_APPLY;
+    let (status, passed) = rig.machine.look_up(&Query::Lock { lock: bytes("l") });
+    assert!(matches!(status, Ok(Reply::Lock { holder: Some(holder), waiting: 0 }) if holder.lease == last));
+    assert_eq!(passed, left);
+    let turn = Query::Turn { lease: last, wait_ms: 0 };
+    assert_eq!(rig.machine.look_up(&turn), (held(true), left));
 }
 
 #[test]

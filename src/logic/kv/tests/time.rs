@@ -1,5 +1,6 @@
 use super::*;
 use crate::logic::kv::limits::caps::EXPIRIES_PER_APPLY;
+use crate::logic::kv::row::RECORD_OVERHEAD;
 
 #[test]
 fn the_clock_never_runs_backwards() {
@@ -177,4 +178,28 @@ fn a_restore_amid_a_backlog_removes_the_rest_in_the_same_order() {
         rounds += 1;
     }
     assert_eq!((rounds, rig.machine.stats().keys, rig.machine.stats().sessions), (4, 0, 0));
+}
+
+#[test]
+fn what_comes_in_batches_is_removed_as_fast() {
+    const CHANGES: u64 = 4 * EXPIRIES_PER_APPLY as u64;
+    let mut rig = Rig::new();
+    for round in 0..20 {
+        let key = |n| put_for(&format!("{round}.{n}"), "", Lifetime::Ttl(100));
+        rig.run(Command::Batch((0..CHANGES).map(key).collect())).expect("it fits");
+        rig.now_ms += 50;
+        assert!(rig.machine.stats().keys <= 3 * CHANGES, "round {round}: {:?}", rig.machine.stats());
+    }
+}
+
+#[test]
+fn removing_what_is_due_counts_as_effort() {
+    let mut rig = Rig::new();
+    for n in 0..10 {
+        rig.change(put_for(&n.to_string(), "", Lifetime::Ttl(100))).expect("it fits");
+    }
+    rig.advance(100);
+    assert_eq!(rig.machine.effort(), 10 * RECORD_OVERHEAD);
+    rig.advance(100);
+    assert_eq!(rig.machine.effort(), 0);
 }
