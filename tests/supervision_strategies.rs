@@ -123,6 +123,30 @@ fn a_child_that_always_fails_below_another_supervisor_gets_through_to_the_root()
     });
 }
 
+/// Neither an actor nor a supervisor whose actors fail for ever.
+#[test]
+fn the_root_does_without_what_is_dispensable() {
+    paused(async {
+        let journal = Journal::new();
+        let never = |name: &str| ChildSpec::fallible(name, |_| Err::<Probe, _>("never"));
+        let below = Supervisor::new("below", Strategy::OneForOne).policy(RestartPolicy::never());
+        let top = Supervisor::new("top", Strategy::OneForOne)
+            .policy(RestartPolicy::never().delays(ms(0), ms(50), ms(400)).jitter(0))
+            .child(never("a").dispensable())
+            .child(below.child(never("b")).dispensable())
+            .child(probe("c", &journal).slot(&Slot::new("c")));
+        let registry = Registry::new(1);
+        let top = top.start(&registry);
+        tokio::time::sleep(ms(60_000)).await;
+        assert_eq!(journal.text(), "+c1");
+        for path in ["top/a", "top/below"] {
+            let restarts = registry.status(path).expect("it is there").restarts;
+            assert!((150..=156).contains(&restarts), "{path}: {restarts} restarts, 400 ms apart");
+        }
+        top.shutdown().await;
+    });
+}
+
 #[test]
 fn too_many_restarts_in_the_window_end_the_root() {
     paused(async {

@@ -204,10 +204,12 @@ impl Parts<'_> {
         };
         let admin_child = ChildSpec::new("admin", move |_| Admin::new(spec.clone()))
             .slot(&admin)
+            .dispensable()
             .hang_timeout(settings::hang_timeout(self.config), OnHang::Report);
         let root = root.child(admin_child);
         let root = match group_one.filter(|_| self.config.mapreduce.enabled) {
-            Some(peer) => root.child(self.mapreduce(peer)?),
+            // What is wrong with jobs must not end the store.
+            Some(peer) => root.child(self.mapreduce(peer)?.dispensable()),
             None => root,
         };
         Ok((root.child(links).child(self.front(known)), faults))

@@ -99,6 +99,8 @@ pub(crate) struct Terms {
     /// How long an ordered stop may take before the child is killed; `None`: as long as it likes.
     pub shutdown: Option<Duration>,
     pub hang: Option<HangWatch>,
+    /// Its supervisor never gives up because of it.
+    pub dispensable: bool,
 }
 
 /// A child of a supervisor: an actor or another supervisor, with its type erased.
@@ -198,6 +200,7 @@ impl<A: Actor<Context = Context<A>>> ChildSpec<A> {
             place: Place::Here,
             shutdown: Some(Duration::from_secs(5)),
             hang: None,
+            dispensable: false,
         };
         Self { name: name.into(), factory, terms, mailbox: 0, slot: None }
     }
@@ -237,6 +240,13 @@ impl<A: Actor<Context = Context<A>>> ChildSpec<A> {
     pub fn hang_timeout(mut self, timeout: Duration, on_hang: OnHang) -> Self {
         assert!(!timeout.is_zero(), "a hang timeout must not be zero");
         self.terms.hang = Some(HangWatch { timeout, on_hang });
+        self
+    }
+
+    /// Its siblings can do without it: however often it fails, its supervisor does not give up because of it, but tries
+    /// again after pauses that grow to the longest of the policy.
+    pub fn dispensable(mut self) -> Self {
+        self.terms.dispensable = true;
         self
     }
 

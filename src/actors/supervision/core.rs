@@ -132,11 +132,7 @@ impl Core {
     }
 
     fn failed(&mut self, child: ChildId, alive: Duration, exit: &Exit, now: Duration) -> Verdict {
-        let intensity = match (&mut self.escalations, exit) {
-            (Some(escalations), Exit::GaveUp(_)) => escalations,
-            _ => &mut self.intensity,
-        };
-        if !intensity.admit(now) {
+        if !self.admits(child, exit, now) {
             self.close(Exit::GaveUp(format!("{exit}")), false);
             return Verdict::GiveUp;
         }
@@ -150,6 +146,16 @@ impl Core {
         self.group_not_before = self.group_not_before.max(now.saturating_add(delay));
         self.cycle_group(child);
         Verdict::Restart(delay)
+    }
+
+    /// Whether this failure is not one too many.
+    fn admits(&mut self, child: ChildId, exit: &Exit, now: Duration) -> bool {
+        let intensity = match (&mut self.escalations, exit) {
+            _ if self.members[&child].dispensable => return true,
+            (Some(escalations), Exit::GaveUp(_)) => escalations,
+            _ => &mut self.intensity,
+        };
+        intensity.admit(now)
     }
 
     /// Marks those that restart together with `child`, apart from itself. One that ended normally takes part:

@@ -62,7 +62,7 @@
 //! For users, in reading order:
 //!
 //! * `child.rs`: [`ChildSpec`] (how an actor is built: at once, with a possible error, after an asynchronous
-//!   preparation, or only once), its [`Restart`] kind, its [`Place`].
+//!   preparation, or only once), its [`Restart`] kind, its [`Place`], and whether others can do without it.
 //! * `supervisor.rs`: [`Supervisor`], its [`Strategy`], its [policy](crate::logic::restart::RestartPolicy). A
 //!   supervisor can be a child.
 //! * `handle.rs`: [`SupervisorRef`]: adding, stopping and restarting children while it runs; waiting; shutdown.

@@ -60,7 +60,13 @@ impl Supervisor {
         let policy = RestartPolicy::default();
         let (children, on_give_up, escalation) = (Vec::new(), None, None);
         let plan = Plan { name, strategy, policy, children, handle, on_give_up, escalation };
-        let terms = Terms { restart: Restart::Permanent, place: Place::Here, shutdown: None, hang: None };
+        let terms = Terms {
+            restart: Restart::Permanent,
+            place: Place::Here,
+            shutdown: None,
+            hang: None,
+            dispensable: false,
+        };
         Self { plan, terms }
     }
 
@@ -110,6 +116,12 @@ impl Supervisor {
     /// unless said otherwise, because the actors in it have limits of their own.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.terms.shutdown = Some(timeout);
+        self
+    }
+
+    /// As a child: as [`ChildSpec::dispensable`](super::ChildSpec::dispensable), for the whole subtree.
+    pub fn dispensable(mut self) -> Self {
+        self.terms.dispensable = true;
         self
     }
 

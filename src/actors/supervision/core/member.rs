@@ -28,6 +28,7 @@ pub(super) struct Member {
     pub shutdown: Option<Duration>,
     pub grace: Duration,
     pub on_hang: OnHang,
+    pub dispensable: bool,
     /// Added while running: stopped together with its like, and forgotten when done.
     pub dynamic: bool,
     pub phase: Phase,
@@ -53,6 +54,7 @@ impl Member {
             shutdown: terms.shutdown,
             grace: terms.hang.map_or(KILL_GRACE, |watch| watch.timeout),
             on_hang: terms.hang.map_or(OnHang::Report, |watch| watch.on_hang),
+            dispensable: terms.dispensable,
             dynamic,
             phase: Phase::Down,
             generation,

@@ -12,7 +12,7 @@ const fn ms(n: u64) -> Duration {
 
 fn terms(restart: Restart, on_hang: OnHang) -> Terms {
     let hang = Some(super::super::child::HangWatch { timeout: ms(30), on_hang });
-    Terms { restart, place: Place::Here, shutdown: Some(ms(20)), hang }
+    Terms { restart, place: Place::Here, shutdown: Some(ms(20)), hang, dispensable: false }
 }
 
 fn policy() -> RestartPolicy {
