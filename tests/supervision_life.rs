@@ -314,6 +314,86 @@ fn the_watchdog_sees_a_thread_blocked_together_with_its_supervisor() {
     });
 }
 
+/// Holds up whoever drops it, until it is let go.
+struct Clinging(Mutex<mpsc::Receiver<()>>, mpsc::Sender<bool>);
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let let_go = self.0.get_mut().unwrap().recv_timeout(Duration::from_secs(30)).is_ok();
+        let _ = self.1.send(let_go);
+    }
+}
+
+/// A watched tree, and something clinging that is let go as soon as somebody is reported.
+struct Held {
+    registry: Arc<Registry>,
+    reported: mpsc::Receiver<String>,
+    let_go: mpsc::Receiver<bool>,
+    _watchdog: Watchdog,
+}
+
+impl Held {
+    fn new() -> (Self, Clinging) {
+        let registry = Registry::new(1);
+        let (release, held) = mpsc::channel();
+        let (report, reported) = mpsc::channel();
+        let (drops, let_go) = mpsc::channel();
+        registry.on_hang(move |hang| {
+            report.send(hang.path.to_string()).unwrap();
+            let _ = release.send(());
+        });
+        let watchdog = Watchdog::start(&registry, ms(40)).expect("a thread can be started");
+        (Self { registry, reported, let_go, _watchdog: watchdog }, Clinging(Mutex::new(held), drops))
+    }
+
+    /// Whom the watchdog has seen.
+    fn seen(&self) -> String {
+        assert_eq!(self.let_go.recv(), Ok(true), "the watchdog has seen nobody");
+        self.reported.recv().expect("whoever was let go was reported")
+    }
+}
+
+/// An actor that takes something clinging with it.
+struct Hoarder {
+    _with: Clinging,
+}
+
+impl Actor for Hoarder {
+    type Context = Context<Self>;
+}
+
+#[test]
+fn the_watchdog_sees_a_thread_blocked_by_a_destructor() {
+    System::new().block_on(async {
+        let (held, clinging) = Held::new();
+        let top = Supervisor::new("top", Strategy::OneForOne).start(&held.registry);
+        let hoarder = ChildSpec::once("x", move |_| Hoarder { _with: clinging });
+        top.start_child(hoarder).await.expect("it comes up");
+        top.stop_child("x").await.expect("it ends");
+        assert_eq!(held.seen(), "top/x");
+        top.shutdown().await;
+    });
+}
+
+/// A child that is gone is forgotten by its supervisor, and with it the factory and all that this had.
+#[test]
+fn the_watchdog_sees_a_thread_blocked_by_a_supervisor() {
+    System::new().block_on(async {
+        let (held, clinging) = Held::new();
+        let journal = Journal::new();
+        let top = Supervisor::new("top", Strategy::OneForOne).start(&held.registry);
+        let child = ChildSpec::new("x", move |context| {
+            let _kept = &clinging;
+            let (name, journal) = ("x".to_owned(), journal.clone());
+            Probe { name, generation: context.generation(), journal, panics: At::Nowhere, drops_noted: false }
+        });
+        top.start_child(child).await.expect("it comes up");
+        top.stop_child("x").await.expect("it ends");
+        top.shutdown().await;
+        assert_eq!(held.seen(), "top");
+    });
+}
+
 #[test]
 fn children_live_on_the_arbiter_they_are_given() {
     System::new().block_on(async {

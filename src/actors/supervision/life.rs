@@ -263,6 +263,31 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         buried.err()
     }
 
+    fn turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.seat.orders.listen(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        if let Some(exit) = self.obey() {
+            return self.end(exit);
+        }
+        if let Some(stall) = &mut self.stall {
+            ready!(stall.as_mut().poll(cx));
+            self.stall = None;
+        }
+        match self.guarded(|this| this.advance(cx)) {
+            Err(text) => self.end(Exit::Panicked(text)),
+            Ok(Poll::Ready(exit)) => self.end(exit),
+            Ok(Poll::Pending) => {
+                if !self.announced && matches!(self.body, Body::Running { .. }) {
+                    self.announced = true;
+                    self.seat.report.up();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
     /// The report comes last: locks, files and ports of this life are free before a successor starts.
     fn end(&mut self, exit: Exit) -> Poll<()> {
         let exit = match self.bury() {
@@ -279,31 +304,10 @@ impl<A: Actor<Context = Context<A>>> Future for Life<A> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if !this.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            this.seat.orders.listen(cx.waker());
-            this.waker = Some(cx.waker().clone());
-        }
-        if let Some(exit) = this.obey() {
-            return this.end(exit);
-        }
-        if let Some(stall) = &mut this.stall {
-            ready!(stall.as_mut().poll(cx));
-            this.stall = None;
-        }
         this.seat.orders.poll_begins();
-        let outcome = this.guarded(|this| this.advance(cx));
+        let polled = this.turn(cx);
         this.seat.orders.poll_ends();
-        match outcome {
-            Err(text) => this.end(Exit::Panicked(text)),
-            Ok(Poll::Ready(exit)) => this.end(exit),
-            Ok(Poll::Pending) => {
-                if !this.announced && matches!(this.body, Body::Running { .. }) {
-                    this.announced = true;
-                    this.seat.report.up();
-                }
-                Poll::Pending
-            }
-        }
+        polled
     }
 }
 

@@ -1,6 +1,8 @@
 //! The task of a supervisor: it turns events into decisions of the [core](super::core), and those into deeds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,11 +51,24 @@ pub(crate) fn start_root(plan: Arc<Plan>, registry: &Arc<Registry>) {
 
 /// One life of a supervisor. It can be given orders from now on, before it is polled.
 pub(crate) fn run(plan: Arc<Plan>, seat: Seat) -> impl Future<Output = ()> {
+    let orders = seat.orders.clone();
     let mut runner = Runner::new(plan, seat);
-    async move {
+    counted(orders, async move {
         let exit = runner.work().await;
         runner.finish(exit);
-    }
+    })
+}
+
+/// The same work, polls counted, so that the watchdog sees one that does not end.
+async fn counted(orders: Arc<Orders>, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        orders.poll_begins();
+        let polled = work.as_mut().poll(cx);
+        orders.poll_ends();
+        polled
+    })
+    .await;
 }
 
 /// A child as its supervisor's task sees it.

@@ -11,9 +11,9 @@ use super::status::State;
 
 /// Watches all actors of a registry for as long as it is kept.
 ///
-/// An actor that is in one and the same poll for `limit` blocks its thread, and everybody who shares it. It is
-/// shown as [`State::Hung`] and reported once to [`Registry::on_hang`]. The cost for the actors is
-/// two stores in a poll; they read no clock.
+/// An actor or supervisor that is in one and the same poll for `limit`, be it in a handler or in a destructor, blocks
+/// its thread, and everybody who shares it. It is shown as [`State::Hung`] and reported once to [`Registry::on_hang`].
+/// The cost for the actors is two stores in a poll; they read no clock.
 ///
 /// This runs in real time and in a real thread, so it has no place in a simulation.
 #[derive(Debug)]
