@@ -205,6 +205,22 @@ fn an_error_that_cannot_be_written_to_standard_output_is_told_on_standard_error(
 }
 
 #[test]
+fn help_that_cannot_be_written_is_an_error_unless_nobody_reads_it() {
+    let help = |stdout: std::process::Stdio| {
+        let output = Command::new(env!("CARGO_BIN_EXE_quorate")).arg("--help").stdout(stdout).output();
+        let Output { status, stderr, .. } = output.expect("the binary runs");
+        (status.code(), String::from_utf8(stderr).expect("UTF-8"))
+    };
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let (code, text) = help(full.into());
+    assert_eq!(code, Some(70), "{text}");
+    assert!(text.starts_with("quorate: cannot write to standard output: "), "{text}");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    assert_eq!(help(writer.into()), (Some(141), String::new()));
+}
+
+#[test]
 fn a_cluster_is_not_started_on_addresses_that_are_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();

@@ -88,6 +88,7 @@ fn the_commands_of_a_live_cluster() {
     leases(&shell);
     limits(&shell);
     json_shapes(&shell);
+    nobody_reads(&shell);
     freshness(&shell);
     status(&shell);
     tree(&shell);
@@ -268,6 +269,35 @@ fn json_shapes(shell: &Shell<'_>) {
     assert_eq!(shell.json(&["del", "j/k"], 0), [json!({"existed": true})]);
     assert_eq!(shell.json(&["del", "j/k"], 0), [json!({"existed": false})]);
     shell.error(&["get", "j/k"], 1, "refused", "no such key");
+}
+
+/// Whoever went away is told nothing, and what was asked for was done; what cannot be written is an error.
+fn nobody_reads(shell: &Shell<'_>) {
+    let run = |args: &[&str], stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(args).env("QUORATE_ENDPOINTS", shell.cluster.addresses.join(",")).stdout(stdout);
+        let Output { status, stderr, .. } = command.output().expect("the binary runs");
+        (status.code(), String::from_utf8(stderr).expect("messages are UTF-8"))
+    };
+    for args in [
+        &["put", "n/k", "v"][..],
+        &["get", "n/k"],
+        &["get", "n/k", "--json"],
+        &["range", "n/"],
+        &["status"],
+        &["tree"],
+        &["lock", "n", "--status"],
+        &["lease", "grant", "1s"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(run(args, writer.into()), (Some(141), String::new()), "{args:?}");
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+        let (code, text) = run(args, full.into());
+        assert_eq!(code, Some(70), "{args:?}");
+        assert!(text.starts_with("quorate: cannot write to standard output: "), "{args:?}: {text}");
+    }
+    shell.says(&["put", "n/k", "w"], "version 3\n");
 }
 
 fn freshness(shell: &Shell<'_>) {

@@ -67,6 +67,7 @@ Exit codes:
   65 data on disk are damaged
   70 a bug, or a failure of the machine
   130 interrupted: what was begun was undone
+  141 whoever read standard output went away before the end, as in `| head`
 
 With --json, results and errors are JSON on standard output: {\"error\": {\"kind\", \"message\", \"code\"}}.";
 
@@ -134,9 +135,14 @@ fn misread(error: &clap::Error) -> u8 {
         report(&failure, true);
         return failure.code;
     }
-    // Help and version are no errors, and their reader may have gone away.
-    let _ = error.print();
-    u8::try_from(error.exit_code()).unwrap_or(exit::USAGE)
+    match error.print().map_err(output::failed) {
+        // Help and version go to standard output. When standard error is gone, there is nobody left to tell.
+        Err(failure) if !error.use_stderr() => {
+            report(&failure, false);
+            failure.code
+        }
+        _ => u8::try_from(error.exit_code()).unwrap_or(exit::USAGE),
+    }
 }
 
 /// Whether words that could not be understood ask for JSON. What stands behind `--` is not meant for us.
@@ -221,7 +227,7 @@ impl Command {
 }
 
 fn report(failure: &Failure, json: bool) {
-    if failure.message.is_empty() {
+    if failure.code == exit::UNREAD {
         return;
     }
     let error = json!({"error": {

@@ -48,10 +48,10 @@ impl Output {
     }
 }
 
-/// A reader that went away (`| head`) is told nothing more; it is no error to shout about.
-fn failed(error: io::Error) -> Failure {
+/// A reader that went away (`| head`) is told nothing more; that is no error to shout about.
+pub(super) fn failed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        return Failure::new(exit::REFUSED, "");
+        return Failure::new(exit::UNREAD, "nobody reads standard output");
     }
     Failure::internal(format!("cannot write to standard output: {error}"))
 }

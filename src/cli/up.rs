@@ -214,8 +214,8 @@ impl Up {
         let (text, value) = (self.ready_text(), self.ready_json());
         let say = move || {
             let mut out = Output::new(json);
-            if out.either(text, &value).and_then(|()| out.flush()).is_err() {
-                console.say("the cluster serves, but standard output is closed");
+            if let Err(failure) = out.either(text, &value).and_then(|()| out.flush()) {
+                console.say(&format!("the cluster serves; {failure}"));
             }
         };
         if std::thread::Builder::new().name("ready".into()).spawn(say).is_err() {

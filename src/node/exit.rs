@@ -17,6 +17,10 @@ pub const INTERNAL: u8 = 70;
 /// Ended by Ctrl-C or a signal; what was begun was undone.
 pub const INTERRUPTED: u8 = 130;
 
+/// Whoever read standard output went away before the end, as `| head` does; shells show the same code where other
+/// programs end by SIGPIPE.
+pub const UNREAD: u8 = 141;
+
 /// Why a command failed: a sentence for people, and the exit code of the process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
