@@ -106,12 +106,15 @@ fn what_is_no_configuration_file_at_all_is_refused_with_its_path() {
     let binary = dir.path().join("binary.toml");
     std::fs::write(&binary, [0xff, 0xfe, 0x00]).expect("written");
     let (binary, folder) = (binary.to_str().expect("UTF-8"), dir.path().to_str().expect("UTF-8"));
-    let missing = format!("{folder}/missing.toml");
+    let (missing, long) = (format!("{folder}/missing.toml"), format!("{folder}/long.toml"));
+    let file = std::fs::File::create(&long).expect("created");
+    file.set_len((1 << 20) + 1).expect("there is room for nothing");
     for (path, expected) in [
         (&*malformed, "malformed TOML"),
         (binary, "cannot be read"),
         (folder, "cannot be read"),
         (&missing, "cannot be read"),
+        (&long, "longer than a mebibyte"),
     ] {
         for args in [
             &["config", "check", path][..],

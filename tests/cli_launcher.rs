@@ -106,6 +106,30 @@ async fn a_node_that_fails_is_started_again_until_the_policy_gives_up() {
 }
 
 #[tokio::test]
+async fn every_start_finds_the_same_input() {
+    local(async {
+        let (pieces, mut output) = mpsc::unbounded_channel();
+        let console = Console::start(Pieces(pieces), false).expect("a thread");
+        let (notify, _notices) = mpsc::unbounded_channel();
+        let (_orders, inbox) = mpsc::channel(4);
+        let count = |_| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", "wc -c; exit 1"]);
+            command
+        };
+        let settings = Settings { policy: at_once(), stop_timeout: LONG };
+        // More than a pipe holds.
+        let input = vec![b'x'; 200_000];
+        let launcher = Launcher::new(&[NodeId(1)], count, settings, console, notify).input(input);
+        launcher.run(inbox).await;
+        for _ in 0..3 {
+            assert_eq!(output.recv().await.expect("a line"), "n1 | 200000\n");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refused_configuration_and_damaged_data_are_left_down_while_the_others_carry_on() {
     local(async {
         let scripts = &["echo 'bad key' >&2; exit 2", "exec sleep 3600", "echo 'record 7' >&2; exit 65"];

@@ -76,7 +76,7 @@ up=
 ((code == 0)) || fail "the cluster ended with exit code $code"
 for line in /proc/[0-9]*/cmdline; do
     words=$(tr '\0' ' ' 2>/dev/null <"$line" || true)
-    [[ $words != *"$config"* ]] || fail "a process is left: $words"
+    [[ $words != *"$dir/data"* ]] || fail "a process is left: $words"
 done
 for port in "${ports[@]}"; do
     ! taken "$port" || fail "something still listens at port $port"

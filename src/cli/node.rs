@@ -1,6 +1,6 @@
 //! node: one node, in this process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cluster::parse_node;
 use crate::logic::ids::NodeId;
@@ -31,7 +31,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        let config = load(self.config.as_deref(), self.data.as_deref())?;
+        let (config, _) = load(self.config.as_deref(), self.data.as_deref())?;
         let id = choose(&config, self.id)?;
         logging::init(&config.log)?;
         run::run(&config, id)?;
@@ -39,19 +39,19 @@ impl Args {
     }
 }
 
-/// The configuration of `--config`, or the one that is built in, with its data under `--data` where given.
-pub(super) fn load(
-    file: Option<&std::path::Path>,
-    data: Option<&std::path::Path>,
-) -> Result<Config, Failure> {
-    let mut config = match file {
-        Some(path) => Config::load(path)?,
-        None => Config::local(),
+/// The configuration of `--config` and its text, or the one that is built in, with its data under `--data` where given.
+pub(super) fn load(file: Option<&Path>, data: Option<&Path>) -> Result<(Config, Option<String>), Failure> {
+    let (mut config, text) = match file {
+        Some(path) => {
+            let text = Config::read(path)?;
+            (Config::parse(&text, &path.display().to_string())?, Some(text))
+        }
+        None => (Config::local(), None),
     };
     if let Some(root) = data {
         config.set_data_root(root);
     }
-    Ok(config)
+    Ok((config, text))
 }
 
 fn choose(config: &Config, id: Option<NodeId>) -> Result<NodeId, Failure> {

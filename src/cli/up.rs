@@ -29,6 +29,8 @@ use crate::node::logging::{LAST_WORDS, colours};
   quorate up --config config/single.toml   one node
   quorate up --json                        one line of JSON when it serves, for scripts
 
+The configuration is read once, so it may come from a pipe: --config /dev/stdin.
+
 Ctrl-C ends the nodes in order, a second one at once. The data stay.")]
 pub(super) struct Args {
     /// Configuration of the cluster; without it, three nodes at 127.0.0.1:7101 to 7103
@@ -66,7 +68,7 @@ struct Up {
 impl Args {
     pub(super) fn run(self) -> Result<u8, Failure> {
         let started = Instant::now();
-        let config = load(self.config.as_deref(), self.data.as_deref())?;
+        let (config, text) = load(self.config.as_deref(), self.data.as_deref())?;
         check_addresses(&config.cluster.nodes)?;
         let program = std::env::current_exe()
             .map_err(|error| Failure::internal(format!("cannot find the path of this program: {error}")))?;
@@ -77,9 +79,10 @@ impl Args {
         let (orders, inbox) = mpsc::channel(4);
         let (notify, notices) = mpsc::unbounded_channel();
         let nodes: Vec<NodeId> = config.cluster.nodes.iter().map(|node| node.id).collect();
-        let command = node_command(program, self.config.clone(), self.data.clone());
+        let command = node_command(program, text.is_some(), self.data.clone());
         let launcher =
-            Launcher::new(&nodes, command, Settings::from(&config.launcher), console.clone(), notify);
+            Launcher::new(&nodes, command, Settings::from(&config.launcher), console.clone(), notify)
+                .input(text.unwrap_or_default());
         let last = console.clone();
         let up = Up {
             config,
@@ -106,20 +109,17 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 /// comparisons, and more freed pieces kept at hand for each thread. Other C libraries ignore it.
 const HEAP: &str = "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=127";
 
-/// The command line of a node: this program again.
-fn node_command(
-    program: PathBuf,
-    config: Option<PathBuf>,
-    data: Option<PathBuf>,
-) -> impl Fn(NodeId) -> Command {
+/// The command line of a node: this program again. It is handed the configuration instead of its path, where a pipe may
+/// be, which can be read once, or a file that is changed while the cluster runs.
+fn node_command(program: PathBuf, configured: bool, data: Option<PathBuf>) -> impl Fn(NodeId) -> Command {
     move |node| {
         let mut command = Command::new(&program);
         if std::env::var_os(TUNABLES).is_none() {
             command.env(TUNABLES, HEAP);
         }
         command.arg("node").arg("--id").arg(node.0.to_string());
-        if let Some(path) = &config {
-            command.arg("--config").arg(path);
+        if configured {
+            command.args(["--config", "/dev/stdin"]);
         }
         if let Some(path) = &data {
             command.arg("--data").arg(path);

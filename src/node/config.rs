@@ -10,6 +10,8 @@ mod problems;
 mod rules;
 mod text;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,9 @@ use crate::logic::ids::NodeId;
 
 /// The configuration that is built in: three nodes on this machine. `quorate up` without `--config` uses it.
 pub const LOCAL_TOML: &str = include_str!("../../config/local.toml");
+
+/// No configuration is longer: a thousand nodes take a tenth of it.
+const LONGEST_TEXT: u64 = 1 << 20;
 
 /// What stands for the node's number in `node.data_dir`.
 pub const ID_PLACEHOLDER: &str = "{id}";
@@ -301,12 +306,22 @@ impl Config {
     /// Reads a configuration from a file.
     ///
     /// # Errors
-    /// As [`parse`](Self::parse), and when the file cannot be read.
+    /// As [`parse`](Self::parse), and as [`read`](Self::read).
     pub fn load(path: &Path) -> Result<Self, ConfigProblems> {
-        let source = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, &source),
-            Err(error) => Err(ConfigProblems::unreadable(source, &error)),
+        Self::parse(&Self::read(path)?, &path.display().to_string())
+    }
+
+    /// The text of a configuration file, which may be a pipe.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no text, or is longer than any configuration.
+    pub fn read(path: &Path) -> Result<String, ConfigProblems> {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(LONGEST_TEXT + 1).read_to_string(&mut text));
+        match read {
+            Ok(bytes) if bytes as u64 <= LONGEST_TEXT => Ok(text),
+            Ok(_) => Err(ConfigProblems::unreadable(path, "it is longer than a mebibyte")),
+            Err(error) => Err(ConfigProblems::unreadable(path, error)),
         }
     }
 

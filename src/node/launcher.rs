@@ -20,6 +20,7 @@ use std::fmt;
 use std::process::Command;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -136,6 +137,7 @@ pub struct Launcher<C> {
     command: C,
     settings: Settings,
     console: Console,
+    input: Bytes,
     notices: mpsc::UnboundedSender<Notice>,
     slots: BTreeMap<NodeId, Slot>,
     started_at: Instant,
@@ -189,7 +191,14 @@ impl<C: Fn(NodeId) -> Command> Launcher<C> {
         };
         let slots = nodes.iter().map(slot).collect();
         let started_at = Instant::now();
-        Self { command, settings, console, notices, slots, started_at, stopping: false, events, inbox }
+        let (input, stopping) = (Bytes::new(), false);
+        Self { command, settings, console, input, notices, slots, started_at, stopping, events, inbox }
+    }
+
+    /// What every process finds on its standard input; nothing unless said otherwise.
+    pub fn input(mut self, text: impl Into<Bytes>) -> Self {
+        self.input = text.into();
+        self
     }
 
     /// Starts every node and keeps them running until it is ordered to stop (a closed channel counts as
@@ -237,7 +246,7 @@ impl<C: Fn(NodeId) -> Command> Launcher<C> {
     }
 
     fn start(&mut self, node: NodeId) {
-        let spawned = Child::spawn((self.command)(node), node, &self.console);
+        let spawned = Child::spawn((self.command)(node), self.input.clone(), node, &self.console);
         let slot = self.slots.get_mut(&node).expect("events name nodes of this launcher");
         slot.generation += 1;
         match spawned {

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: everything at once, each with its place.
 
 use std::fmt;
+use std::path::Path;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +28,9 @@ impl ConfigProblems {
         Self { source: source.to_string(), problems: Vec::new() }
     }
 
-    pub(super) fn unreadable(source: String, error: &std::io::Error) -> Self {
-        let message = format!("cannot be read: {error}; give the path of a configuration file, see --help");
+    pub(super) fn unreadable(path: &Path, why: impl fmt::Display) -> Self {
+        let source = path.display().to_string();
+        let message = format!("cannot be read: {why}; give the path of a configuration file, see --help");
         Self { source, problems: vec![ConfigProblem { path: String::new(), line: None, message }] }
     }
 

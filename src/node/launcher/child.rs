@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::ChildStdin;
 use tokio::task::JoinHandle;
 
 use super::console::{Console, Line};
@@ -87,10 +89,12 @@ impl Child {
     /// Starts a process; the future ends with it.
     pub(super) fn spawn(
         mut command: Command,
+        input: Bytes,
         node: NodeId,
         console: &Console,
     ) -> io::Result<(Self, impl Future<Output = Ending> + 'static)> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: Ctrl-C in the terminal reaches the launcher only.
         command.process_group(0);
         end_with_parent(&mut command, libc::SIGKILL);
@@ -99,6 +103,9 @@ impl Child {
         let pid = process.id().and_then(|pid| libc::pid_t::try_from(pid).ok());
         let pid = pid.expect("a process that was not waited for has a number");
 
+        if let Some(pipe) = process.stdin.take() {
+            tokio::spawn(feed(pipe, input));
+        }
         let stdout = process.stdout.take().map(|pipe| pump(pipe, node, console.clone()));
         let stderr = process.stderr.take().map(|pipe| pump(pipe, node, console.clone()));
         let reaped = Arc::new(AtomicBool::new(false));
@@ -156,6 +163,12 @@ pub fn end_with_parent(command: &mut Command, signal: i32) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (command, signal);
+}
+
+/// Gives a process its input, as fast as it reads.
+async fn feed(mut pipe: ChildStdin, input: Bytes) {
+    // One that ends before it has read everything says why.
+    let _ = pipe.write_all(&input).await;
 }
 
 /// Hands the lines of a pipe to the console; ends with the last of them.
