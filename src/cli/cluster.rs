@@ -45,6 +45,7 @@ pub(super) struct ClusterArgs {
     pub(super) timeout: Duration,
     /// Which Raft group to ask
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) group: u32,
     /// Write without a session: one round trip less, but a lost answer is reported as "maybe"
     #[arg(long, global = true)]
@@ -81,7 +82,8 @@ impl Target {
 
     fn at(endpoints: Vec<String>) -> Result<Self, Failure> {
         for endpoint in &endpoints {
-            let port = endpoint.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            let parts = endpoint.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            let port = parts.and_then(|(_, port)| port.parse::<u16>().ok());
             if port.is_none_or(|port| port == 0) {
                 return Err(Failure::usage(format!(
                     "{endpoint:?} is no endpoint; write HOST:PORT,HOST:PORT,..."
@@ -318,7 +320,9 @@ mod tests {
         assert_eq!(target.known, None);
         let target = args(&[]).target(Some(String::new())).expect("good");
         assert_eq!(target.endpoints, ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]);
-        assert!(args(&["a"]).target(None).is_err());
+        for bad in ["a", "a:", "a:0", ":1", ""] {
+            assert!(args(&[bad]).target(None).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -30,7 +30,8 @@ const LONGEST_VALUE: u64 = 64 << 20;
   quorate put worker:1 here --lease 1:42      gone when the lease ends, see `quorate lease`
   quorate put photo --file cat.jpg
   quorate put blob --stdin < data.bin
-  quorate put --hex 00ff 0102                 key and value in hexadecimal")]
+  quorate put --hex 00ff 0102                 key and value in hexadecimal
+  quorate put -- dash --value                 behind -- nothing is an option")]
 pub(super) struct PutArgs {
     /// The key
     key: String,
@@ -155,7 +156,8 @@ struct ValueArgs {
 #[group(required = true, multiple = false)]
 struct ValueSource {
     /// The value
-    #[arg(allow_hyphen_values = true)]
+    // No other dash: a misspelt option must not become a value.
+    #[arg(allow_negative_numbers = true)]
     value: Option<String>,
     /// Read the value from standard input
     #[arg(long)]
