@@ -223,6 +223,18 @@ fn help_that_cannot_be_written_is_an_error_unless_nobody_reads_it() {
     assert_eq!(help(writer.into()), (Some(141), String::new()));
 }
 
+/// The launcher would start it again and again otherwise.
+#[test]
+fn a_data_directory_that_cannot_be_is_a_usage_error() {
+    let (dir, path) = file("[[cluster.nodes]]\nid = 1\naddress = \"127.0.0.1:1\"\n");
+    let run = quorate(&["node", "--config", &path, "--data", &path]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert!(
+        run.stderr.ends_with("give a data directory that this user may write to: data_dir, or --data DIR\n")
+    );
+    drop(dir);
+}
+
 #[test]
 fn a_cluster_is_not_started_on_addresses_that_are_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

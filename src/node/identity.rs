@@ -35,7 +35,7 @@ const OWN: [&str; 5] = [LOG_NOTE_FILE, PEERS_FILE, members::MEMBERS_FILE, "log",
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the sentences say it all")]
 pub enum IdentityError {
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", remedy(source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "data directory {dir} is in use by another process; stop it first, or give this node a directory of its own"
@@ -75,6 +75,7 @@ impl IdentityError {
     /// The exit code of a node that ends because of it (see [`exit`]).
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Io { source, .. } if is_misplaced(source) => exit::USAGE,
             Self::Io { .. } => exit::INTERNAL,
             Self::InUse { .. } => exit::UNAVAILABLE,
             Self::Foreign { .. } | Self::NotADataDir { .. } | Self::Format { .. } | Self::Members { .. } => {
@@ -82,6 +83,20 @@ impl IdentityError {
             }
             Self::Damaged { .. } | Self::NewStore { .. } => exit::DAMAGED,
         }
+    }
+}
+
+/// Whether there cannot be a data directory, or not for this user. Trying again does not help.
+fn is_misplaced(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    if is_misplaced(error) {
+        "; give a data directory that this user may write to: data_dir, or --data DIR"
+    } else {
+        ""
     }
 }
 
