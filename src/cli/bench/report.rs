@@ -98,12 +98,20 @@ impl Report {
         report
     }
 
-    /// The exit code: a measurement with failures is a failure.
+    /// The exit code: a measurement with failures, or of nothing, is a failure.
     pub(super) fn verdict(&self) -> Result<u8, Failure> {
-        let Some(first) = &self.measured.first_error else { return Ok(exit::OK) };
+        let Some(first) = &self.measured.first_error else { return self.measured_something() };
         let (errors, all) = (self.measured.errors, self.measured.errors + self.operations());
         let code = if self.operations() == 0 { exit::UNAVAILABLE } else { exit::REFUSED };
         Err(Failure::new(code, format!("{errors} of {all} operations failed; the first: {first}")))
+    }
+
+    fn measured_something(&self) -> Result<u8, Failure> {
+        if self.operations() > 0 {
+            return Ok(exit::OK);
+        }
+        let text = format!("no operation was answered within {} s; try a larger --seconds", self.seconds);
+        Err(Failure::new(exit::UNAVAILABLE, text))
     }
 }
 
@@ -146,5 +154,6 @@ mod tests {
     fn failures_fail_the_measurement() {
         assert_eq!(report(1, &[1000]).verdict().expect_err("one failed").code, exit::REFUSED);
         assert_eq!(report(1, &[]).verdict().expect_err("all failed").code, exit::UNAVAILABLE);
+        assert_eq!(report(0, &[]).verdict().expect_err("nothing was measured").code, exit::UNAVAILABLE);
     }
 }
