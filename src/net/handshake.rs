@@ -203,8 +203,8 @@ pub fn judge_hello(me: &Identity, hello: &Hello) -> Result<Peer, Refusal> {
     }
 }
 
-/// The dialler's judgement, but for [`judge_store`]. `hello` is what it said itself, `expected` whom it wanted to reach,
-/// if anybody.
+/// The dialler's judgement, but for [`judge_store`]. `hello` is what it said itself, `expected` whom it wanted to
+/// reach, if anybody.
 ///
 /// # Errors
 /// The reason to refuse.

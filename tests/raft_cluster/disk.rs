@@ -161,6 +161,11 @@ impl<S: State> Disk<S> {
         Some((meta.clone(), Bytes::copy_from_slice(data), end == bytes.len()))
     }
 
+    /// Whether that is the newest snapshot.
+    pub fn has_snapshot(&self, last: LogPosition) -> bool {
+        self.snapshot.as_ref().is_some_and(|(meta, _)| meta.last == last)
+    }
+
     /// Whether the entry at `position` is here, itself or in a snapshot.
     pub fn holds(&self, position: LogPosition) -> bool {
         self.snapshot.as_ref().is_some_and(|(meta, _)| meta.last.index >= position.index)

@@ -147,6 +147,8 @@ impl<S: State> Cluster<S> {
                 Some((meta, data, last)) => {
                     Input::ChunkRead { to: wanted.to, meta, number: wanted.number, last, data }
                 }
+                // It was asked for before it was known how many there are.
+                None if node.disk.has_snapshot(wanted.snapshot) => continue,
                 None => Input::ChunkUnavailable { to: wanted.to, snapshot: wanted.snapshot },
             };
             raft.step(answer);

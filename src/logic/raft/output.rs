@@ -30,7 +30,8 @@ pub struct Output {
     /// Reads that may be answered as soon as the index is applied: (request id, index).
     pub reads: Vec<(u64, Index)>,
     /// Chunks of this replica's newest snapshot that followers need; answer by [`super::Input::ChunkRead`] or
-    /// [`super::Input::ChunkUnavailable`].
+    /// [`super::Input::ChunkUnavailable`]. One behind the last is not to be answered: it was asked for before it was
+    /// known how many there are.
     pub snapshot_wanted: Vec<ChunkWanted>,
     /// The stored log up to and including this position is no longer needed.
     pub compact: Option<LogPosition>,
