@@ -9,7 +9,7 @@ use mapreduce_support::embedded::{Embedded, alone};
 use mapreduce_support::text;
 use quorate::logic::mapreduce::coordinator::JobState;
 use quorate::logic::mapreduce::job::Phase;
-use quorate::logic::mapreduce::record::Record;
+use quorate::logic::mapreduce::record::{JobId, Record};
 use quorate::node::collect::CollectError;
 
 #[test]
@@ -190,6 +190,32 @@ fn any_number_of_map_outputs_may_be_lost_at_once() {
         let survey = client.job(job).await.expect("known").survey;
         assert!(survey.reduce.losses <= 2, "{} attempts starved", survey.reduce.losses);
         assert_eq!(survey.map.attempts, 90, "each ran again");
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn output_that_nobody_collects_makes_room_and_is_not_missed_in_silence() {
+    alone(async {
+        let cluster = Embedded::start_with(1, |config| config.mapreduce.max_uncollected = 1).await;
+        let input = text::files(cluster.path(), 1, 100);
+        let client = cluster.client().await;
+        let (first, second) = (
+            cluster.submit(&client, cluster.job("wc", &input, 1)).await,
+            cluster.submit(&client, cluster.job("wc", &input, 1)).await,
+        );
+        cluster.forgotten(first).await;
+        let missed = cluster.try_collect(&client, first, "late", "user").await.expect_err("it is gone");
+        assert!(missed.to_string().contains("nobody collected the output in time"), "{missed}");
+        assert_eq!(cluster.collect(&client, second).await, text::word_counts(&input));
+        for _ in 0..100 {
+            let job = cluster.submit(&client, cluster.job("wc", &input, 1)).await;
+            client.cancel_job(job).await.expect("it is known");
+        }
+        let forgotten = client.job(first).await.expect_err("it is one too many");
+        assert!(forgotten.to_string().contains("is forgotten, and its output gone"), "{forgotten}");
+        let never = client.job(JobId(1000)).await.expect_err("it never was");
+        assert!(never.to_string().contains("there is no job 1000"), "{never}");
         cluster.stop().await;
     });
 }

@@ -32,8 +32,13 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 const JOB: JobId = JobId(1);
 const LIFE: WorkerLife = WorkerLife { worker: WorkerId(1), boot: 1 };
-/// This worker is always heard, and there is no other that could run a second attempt.
-const PATIENCE: Patience = Patience { worker: Duration::MAX, straggler: Duration::MAX };
+/// This worker is always heard, there is no other that could run a second attempt, and nothing waits to be collected.
+const PATIENCE: Patience = Patience {
+    worker: Duration::MAX,
+    straggler: Duration::MAX,
+    uncollected: Duration::MAX,
+    most_uncollected: usize::MAX,
+};
 
 /// What a task that succeeded leaves.
 enum Outcome {

@@ -274,9 +274,9 @@ impl Parts<'_> {
         let section = &self.config.mapreduce;
         let (policy, hang_timeout) =
             (settings::restart_policy(self.config), settings::hang_timeout(self.config));
-        let timeout = settings::worker_timeout(self.config);
+        let patience = settings::job_patience(self.config);
         let clocks = (self.clock.clone(), self.environment.wall_clock());
-        let coordinator = mapreduce::coordinator(self.id, clocks, peer, &self.router, timeout, hang_timeout);
+        let coordinator = mapreduce::coordinator(self.id, clocks, peer, &self.router, patience, hang_timeout);
         let address = self.config.cluster_node(self.id).map(|node| node.address.clone()).unwrap_or_default();
         let others = self.config.cluster.nodes.iter().map(|node| node.address.clone());
         let others = others.filter(|other| *other != address);

@@ -16,7 +16,7 @@ use super::mapreduce::FETCH_PATIENCE;
 use crate::actors::mapreduce::shuffle::{FetchError, Fetcher, Piece, Shuffle, ShuffleSpec};
 use crate::actors::supervision::{ChildSpec, Registry, Slot, Strategy, Supervisor};
 use crate::logic::clerk::ClerkError;
-use crate::logic::mapreduce::coordinator::JobState;
+use crate::logic::mapreduce::coordinator::{JobState, JobSurvey};
 use crate::logic::mapreduce::job::Form;
 use crate::logic::mapreduce::record::JobId;
 use crate::logic::mapreduce::report::{Place, Work};
@@ -55,7 +55,7 @@ pub enum CollectError {
 pub struct Collected {
     /// Its files.
     pub files: Vec<PathBuf>,
-    /// Why the cluster could not be told. It may keep what it has of the output for ever.
+    /// Why the cluster could not be told. It may keep what it has of the output as if nobody had collected it.
     pub untold: Option<ClerkError>,
 }
 
@@ -102,12 +102,16 @@ pub async fn collect(
     result
 }
 
-/// Why a job in this state has no output, and never will have, in words for its user. `None`: it has, or will have.
-pub fn no_output(job: JobId, state: &JobState) -> Option<String> {
-    match state {
+/// Why a job has no output, and never will have, in words for its user. `None`: it has, or will have.
+pub fn no_output(job: JobId, survey: &JobSurvey) -> Option<String> {
+    match &survey.state {
         JobState::Running | JobState::Succeeded => None,
         JobState::Collected => Some(format!("job {job} has no output any more: it was collected")),
         JobState::Failed { attempt, why } => Some(format!("job {job} failed: {attempt}: {why}")),
+        JobState::Cancelled if survey.was_given_up_when_done() => Some(format!(
+            "job {job} has no output any more: it was cancelled once it was done, or nobody collected the output in \
+             time (mapreduce.uncollected_ttl_s and max_uncollected set that); run it again"
+        )),
         JobState::Cancelled => Some(format!("job {job} has no output: it was cancelled")),
     }
 }
@@ -137,7 +141,7 @@ async fn collect_with(
             match survey.state {
                 // No input and no reducers: there is nothing to fetch.
                 JobState::Succeeded if survey.map.tasks + survey.reduce.tasks == 0 => {}
-                state => match no_output(job, &state) {
+                _ => match no_output(job, &survey) {
                     Some(text) => return Err(CollectError::NoOutput(text)),
                     None => {
                         tokio::time::sleep(PAUSE).await;

@@ -241,6 +241,10 @@ pub struct MapReduceConfig {
     pub dir: PathBuf,
     /// A worker that was not heard for so many milliseconds is given up, and what it ran is given to others.
     pub worker_timeout_ms: u64,
+    /// Output that nobody collects is kept for so many seconds.
+    pub uncollected_ttl_s: u64,
+    /// So many jobs may wait for their output to be collected.
+    pub max_uncollected: u32,
 }
 
 /// `[log]`: what is logged, and how. It goes to standard error.

@@ -38,8 +38,6 @@ pub(super) const GROUP: GroupId = GroupId(1);
 /// How long a worker that cannot be reached is waited for before what it holds counts as missing: a process that was
 /// killed is back by then.
 pub(super) const FETCH_PATIENCE: Duration = Duration::from_secs(3);
-/// A task is no straggler before this.
-const STRAGGLER: Duration = Duration::from_secs(5);
 /// A report that was not answered for so long is made again.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -49,11 +47,10 @@ pub(super) fn coordinator(
     (clock, wall_clock): (NodeClock, WallClock),
     peer: Port<ObservePeer>,
     router: &Arc<Router>,
-    worker_timeout: Duration,
+    patience: Patience,
     hang_timeout: Duration,
 ) -> Child {
     let store = LocalStore::new(GROUP, |replies| router.requests(replies));
-    let patience = Patience { worker: worker_timeout, straggler: STRAGGLER };
     let spec = CoordinatorSpec { node, clock, wall_clock, peer, store, patience };
     let slot = Slot::new("coordinator");
     let incoming: Port<Incoming> = slot.port();

@@ -7,9 +7,13 @@ use std::time::Duration;
 use super::config::{Config, LimitsConfig, NetConfig, RaftConfig, StorageConfig, SupervisionConfig};
 use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::kv::Limits;
+use crate::logic::mapreduce::coordinator::Patience;
 use crate::logic::raft;
 use crate::logic::restart::RestartPolicy;
 use crate::net::NetSettings;
+
+/// A task is no straggler before this.
+const STRAGGLER: Duration = Duration::from_secs(5);
 
 /// A size in bytes as this machine counts them.
 pub(super) fn bytes(configured: u64) -> usize {
@@ -128,8 +132,14 @@ pub(super) fn net(config: &Config) -> NetSettings {
     }
 }
 
-pub(super) fn worker_timeout(config: &Config) -> Duration {
-    ms(config.mapreduce.worker_timeout_ms)
+pub(super) fn job_patience(config: &Config) -> Patience {
+    let section = &config.mapreduce;
+    Patience {
+        worker: ms(section.worker_timeout_ms),
+        straggler: STRAGGLER,
+        uncollected: Duration::from_secs(section.uncollected_ttl_s),
+        most_uncollected: section.max_uncollected as usize,
+    }
 }
 
 /// How often a supervisor below the root may give up before the process ends. It gives up within one window of its own,

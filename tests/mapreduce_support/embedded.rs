@@ -41,6 +41,11 @@ fn host(node: NodeId) -> String {
 
 impl Embedded {
     pub async fn start(count: u64) -> Embedded {
+        Embedded::start_with(count, |_| ()).await
+    }
+
+    /// Nodes whose configuration is changed before they start.
+    pub async fn start_with(count: u64, change: impl FnOnce(&mut Config)) -> Embedded {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = Config::default();
         config.cluster.id = "jobs".into();
@@ -51,6 +56,7 @@ impl Embedded {
         let node = |id| ClusterNode { id: NodeId(id), address: format!("host-{id}:1"), data_dir: None };
         config.cluster.nodes = (1..=count).map(node).collect();
         config.set_data_root(dir.path());
+        change(&mut config);
         let network = MemoryNetwork::new(7);
         let mut nodes = Vec::new();
         for id in (1..=count).map(NodeId) {

@@ -1,8 +1,10 @@
 //! The coordinator of all jobs: an actor at every node, in office at the one that leads group 1.
 //!
 //! It takes in what has arrived, lets the core decide, writes the records, and only then answers. `office` is what it
-//! knows while it is in office; all of that is in the store, or is observed anew.
+//! knows while it is in office; all of that is in the store, or is observed anew. `answers` is what it says of it,
+//! `budget` how much one answer to a worker may hold.
 
+mod answers;
 mod budget;
 mod office;
 

@@ -7,6 +7,7 @@ use crate::logic::mapreduce::coordinator::{JobState, PhaseSurvey};
 use crate::logic::mapreduce::counters::Counters;
 use crate::logic::mapreduce::record::Record;
 use crate::messages::mapreduce::JobLine;
+use crate::node::collect::no_output;
 
 /// One word for how a job is.
 pub(super) fn state_word(state: &JobState) -> &'static str {
@@ -50,8 +51,10 @@ pub(super) fn full(job: &JobLine, now_ms: u64) -> String {
         let seconds = slow.running_ms / 1000;
         text += &format!("\n  slow        {} at {} for {seconds} s", slow.attempt, slow.worker);
     }
-    if let JobState::Failed { attempt, why } = &survey.state {
-        text += &format!("\n{attempt} failed: {why}");
+    match &survey.state {
+        JobState::Failed { attempt, why } => text += &format!("\n{attempt} failed: {why}"),
+        JobState::Cancelled => text.extend(no_output(job.job, survey).map(|why| format!("\n{why}"))),
+        JobState::Running | JobState::Succeeded | JobState::Collected => {}
     }
     for place in &job.skipped {
         text += &format!("\n  skipped     {place}");

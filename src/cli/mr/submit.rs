@@ -132,7 +132,7 @@ async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
     let began = Instant::now();
     loop {
         let line = client.job(job).await.map_err(explain)?;
-        if let Some(text) = no_output(job, &line.survey.state) {
+        if let Some(text) = no_output(job, &line.survey) {
             return Err(Failure::new(exit::REFUSED, text));
         }
         if line.survey.state == JobState::Succeeded {

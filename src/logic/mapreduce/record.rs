@@ -80,7 +80,7 @@ pub enum Record {
         /// What happened.
         why: String,
     },
-    /// Its user gave the job up.
+    /// Its user gave the job up; or it was done, and nobody collected the output.
     Cancelled,
     /// The output is where its user wants it: what workers keep of the job may go.
     Collected,

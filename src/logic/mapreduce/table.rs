@@ -38,7 +38,7 @@ pub enum Verdict {
         /// Why it failed.
         why: String,
     },
-    /// Its user gave it up.
+    /// Its user gave it up; or all is done, and nobody collected the output.
     Cancelled,
     /// All is done, and the output collected.
     Collected,

@@ -127,6 +127,8 @@ impl Default for MapReduceConfig {
             memory_bytes: 256 * MIB,
             dir: "mapreduce".into(),
             worker_timeout_ms: 3000,
+            uncollected_ttl_s: 7 * 86_400,
+            max_uncollected: 1000,
         }
     }
 }

@@ -72,6 +72,9 @@ const RANGES: &[(&str, i64, i64)] = &[
     ("mapreduce.slots", 0, 1024),
     ("mapreduce.memory_bytes", 16 * MIB, TIB),
     ("mapreduce.worker_timeout_ms", 1000, HOUR_MS),
+    // Nobody's output may go away while it is being collected.
+    ("mapreduce.uncollected_ttl_s", 3600, 3650 * DAY_S),
+    ("mapreduce.max_uncollected", 1, 100_000),
     ("launcher.ready_timeout_s", 1, DAY_S),
     ("launcher.stop_timeout_s", 1, DAY_S),
     ("launcher.max_restarts", 0, 1_000_000),

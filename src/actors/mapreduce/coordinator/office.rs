@@ -12,30 +12,26 @@ use super::budget::as_many_as_fit;
 use crate::actors::caller::Caller;
 use crate::actors::mapreduce::journal::{Head, Journal, Stored, pieces};
 use crate::actors::mapreduce::store::StoreError;
-use crate::logic::mapreduce::coordinator::{Coordinator, Input, JobState, Patience, Records, Shape};
+use crate::logic::mapreduce::coordinator::{Coordinator, Input, Patience, Records, Shape};
 use crate::logic::mapreduce::job::{Attempt, MOST_REDUCERS, Phase, Plan};
 use crate::logic::mapreduce::record::{JobId, Record, WorkerId};
 use crate::logic::mapreduce::report::{Report, Work};
 use crate::messages::client::{Answer, ServerError};
-use crate::messages::mapreduce::{
-    JobLine, MapReduceReply, MapReduceRequest, Order, TaskInput, TaskOrders, WorkerLine,
-};
+use crate::messages::mapreduce::{MapReduceReply, MapReduceRequest, Order, TaskInput, TaskOrders};
 
 /// A report is answered after so long at the latest, so that its worker knows that the coordinator lives.
 const HOLD: Duration = Duration::from_millis(400);
 /// Jobs that have ended are remembered, the newest of them.
-const MOST_ENDED: usize = 100;
-/// More jobs at once are refused.
+pub(super) const MOST_ENDED: usize = 100;
+/// More jobs at once are refused. Those that wait to be collected have a bound of their own.
 const MOST_RUNNING: usize = 1000;
-/// Records in one answer about the history of a job.
-const PAGE: usize = 1000;
 
 /// See the module.
 pub(super) struct Office {
     journal: Journal,
-    core: Coordinator,
-    jobs: BTreeMap<JobId, JobFile>,
-    last_job: JobId,
+    pub(super) core: Coordinator,
+    pub(super) jobs: BTreeMap<JobId, JobFile>,
+    pub(super) last_job: JobId,
     inbox: VecDeque<Asked>,
     writing: bool,
     /// Answered when what is being written is written.
@@ -44,16 +40,16 @@ pub(super) struct Office {
 }
 
 /// What is known of a job beside its tasks.
-struct JobFile {
-    head: Head,
-    plan: Arc<Plan>,
-    history: Vec<(u64, Record)>,
+pub(super) struct JobFile {
+    pub(super) head: Head,
+    pub(super) plan: Arc<Plan>,
+    pub(super) history: Vec<(u64, Record)>,
     /// Number of the next value with records.
     next: u64,
 }
 
 impl JobFile {
-    fn locate(&self, attempt: Attempt, why: String) -> String {
+    pub(super) fn locate(&self, attempt: Attempt, why: String) -> String {
         self.plan.setup.locate(&self.plan.splits, attempt, why)
     }
 }
@@ -228,7 +224,7 @@ impl Office {
         if let Some((.., callers)) = new.iter_mut().find(|(_, head, ..)| head.token == token) {
             return callers.push(caller);
         }
-        if self.jobs.len() - self.ended().count() + new.len() >= MOST_RUNNING {
+        if self.running() + new.len() >= MOST_RUNNING {
             return caller.answer(Err(ServerError::Busy { limit: format!("{MOST_RUNNING} jobs") }));
         }
         let pieces = match check(&plan).and_then(|()| pieces(&plan)) {
@@ -240,6 +236,12 @@ impl Office {
         plan.setup.id = format!("job-{}", self.last_job);
         let head = Head { token, submitted_ms: wall, pieces };
         new.push((self.last_job, head, Arc::new(plan), vec![caller]));
+    }
+
+    /// Jobs that are neither finished nor given up.
+    fn running(&self) -> usize {
+        let tables = self.jobs.keys().filter_map(|job| self.core.table(*job));
+        tables.filter(|table| !table.succeeded() && table.verdict().is_none()).count()
     }
 
     fn ended(&self) -> impl Iterator<Item = JobId> {
@@ -306,64 +308,6 @@ impl Office {
             }
         }
     }
-
-    fn reply(&self, question: &MapReduceRequest) -> Result<MapReduceReply, ServerError> {
-        use MapReduceRequest as Ask;
-        match question {
-            Ask::Jobs => {
-                let lines = self.jobs.keys().filter_map(|job| self.line(*job));
-                Ok(MapReduceReply::Jobs(lines.collect()))
-            }
-            Ask::Survey { job } => {
-                let line = self.line(*job).ok_or_else(|| no_job(*job))?;
-                Ok(MapReduceReply::Survey(Box::new(line)))
-            }
-            Ask::History { job, skip } => {
-                let history = &self.jobs.get(job).ok_or_else(|| no_job(*job))?.history;
-                let skip = usize::try_from(*skip).unwrap_or(usize::MAX).min(history.len());
-                let records: Vec<_> = history[skip..].iter().take(PAGE).cloned().collect();
-                let more = skip + records.len() < history.len();
-                Ok(MapReduceReply::History { records, more })
-            }
-            Ask::Parts { job } => {
-                let file = self.jobs.get(job).ok_or_else(|| no_job(*job))?;
-                let form = file.plan.setup.job.output.form;
-                Ok(MapReduceReply::Parts { parts: self.core.parts(*job), form })
-            }
-            Ask::Workers => {
-                let line = |(worker, address, slots): (WorkerId, &str, u32)| WorkerLine {
-                    worker,
-                    address: address.to_owned(),
-                    slots,
-                };
-                Ok(MapReduceReply::Workers(self.core.workers().map(line).collect()))
-            }
-            Ask::Cancel { job } | Ask::Collected { job } if !self.jobs.contains_key(job) => Err(no_job(*job)),
-            Ask::Cancel { .. } | Ask::Collected { .. } | Ask::Missing { .. } => Ok(MapReduceReply::Done),
-            Ask::Submit { .. } | Ask::Report(_) | Ask::Extents { .. } | Ask::Fetch { .. } => {
-                Err(ServerError::Invalid("not for a coordinator".to_owned()))
-            }
-        }
-    }
-
-    fn line(&self, job: JobId) -> Option<JobLine> {
-        let file = self.jobs.get(&job)?;
-        let mut survey = self.core.survey(job)?;
-        if let JobState::Failed { attempt, why } = &mut survey.state {
-            *why = file.locate(*attempt, std::mem::take(why));
-        }
-        let Plan { setup, splits } = &*file.plan;
-        let skipped =
-            survey.skipped.iter().map(|(task, record)| setup.place(splits, *task, *record)).collect();
-        Some(JobLine {
-            job,
-            name: file.plan.setup.job.name.clone(),
-            output: file.plan.setup.job.output.directory.clone(),
-            submitted_ms: file.head.submitted_ms,
-            skipped,
-            survey,
-        })
-    }
 }
 
 /// What a question changes, if it changes anything.
@@ -386,10 +330,6 @@ fn check(plan: &Plan) -> Result<(), String> {
         return Err(format!("{} reducers are not possible", setup.reducers));
     }
     Ok(())
-}
-
-fn no_job(job: JobId) -> ServerError {
-    ServerError::Invalid(format!("there is no job {job}; `quorate mr list` shows those there are"))
 }
 
 fn answer(caller: Caller, reply: MapReduceReply) {

@@ -1,4 +1,4 @@
-//! What is given up: workers that are silent, attempts that stall, output that cannot be had.
+//! What is given up: workers that are silent, attempts that stall, output that cannot be had, or that nobody collects.
 
 use super::{Coordinator, Entry, Records, Worker};
 use crate::logic::mapreduce::failure::TaskFailure;
@@ -95,6 +95,25 @@ impl Coordinator {
             let message = format!("no progress for {stall:?}");
             let failure = TaskFailure::function(message);
             let _ = self.note(work.job, Record::Failed { attempt: work.attempt, failure }, records);
+        }
+    }
+
+    /// Whoever forgets to collect must not fill the workers' disks, nor the store. The time is counted from when this
+    /// coordinator saw the job finished: then no wall clock that jumps can take output away, and each coordinator that
+    /// takes over grants all of it anew. The number bounds what that may come to.
+    pub(super) fn give_up_uncollected(&mut self, records: &mut Records) {
+        let mut waiting = Vec::new();
+        for (job, entry) in &mut self.jobs {
+            let waits = entry.table.succeeded() && entry.table.verdict().is_none();
+            entry.waits_since = waits.then(|| entry.waits_since.unwrap_or(self.now));
+            waiting.extend(entry.waits_since.map(|since| (since, *job)));
+        }
+        waiting.sort_unstable();
+        let too_many = waiting.len().saturating_sub(self.patience.most_uncollected);
+        for (place, (since, job)) in waiting.into_iter().enumerate() {
+            if place < too_many || self.now.saturating_sub(since) >= self.patience.uncollected {
+                let _ = self.note(job, Record::Cancelled, records);
+            }
         }
     }
 }

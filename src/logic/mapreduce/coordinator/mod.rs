@@ -9,7 +9,8 @@
 //!
 //! * `watch`: progress of attempts; which have stalled, which are stragglers.
 //! * `assign`: which worker gets which task.
-//! * `losses`: what is given up: workers that are silent, attempts that stall, output that cannot be had.
+//! * `losses`: what is given up: workers that are silent, attempts that stall, output that cannot be had, or that
+//!   nobody collects.
 //! * `survey`: the picture for people.
 
 mod assign;
@@ -45,6 +46,10 @@ pub struct Patience {
     pub worker: Duration,
     /// No second attempt is made of a task that has run for less.
     pub straggler: Duration,
+    /// Output that nobody has collected for so long is given up.
+    pub uncollected: Duration,
+    /// The output of so many jobs may wait. Of more, what has waited longest is given up.
+    pub most_uncollected: usize,
 }
 
 /// What a coordinator needs to know of a job.
@@ -123,6 +128,8 @@ struct Entry {
     watch: Watch,
     /// How often the output of a finished attempt was missed.
     strikes: BTreeMap<Attempt, u32>,
+    /// Since when its output waits to be collected, as far as this coordinator has seen.
+    waits_since: Option<Duration>,
 }
 
 /// A worker that was heard not long ago.
@@ -160,6 +167,7 @@ impl Coordinator {
         }
         self.give_up_workers(records);
         self.give_up_stalled(records);
+        self.give_up_uncollected(records);
         self.assign(records);
     }
 
@@ -262,7 +270,7 @@ impl Coordinator {
             // So is whoever holds something: what it finished counts in each of its lives.
             self.workers.entry(done.worker).or_insert_with(|| Worker::unheard(NO_LIFE, self.now));
         }
-        self.jobs.insert(job, Entry { table, shape, watch, strikes: BTreeMap::new() });
+        self.jobs.insert(job, Entry { table, shape, watch, strikes: BTreeMap::new(), waits_since: None });
     }
 
     /// Applies a record, and if it fits lets it be written.

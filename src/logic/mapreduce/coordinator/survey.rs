@@ -24,7 +24,7 @@ pub enum JobState {
         /// Why it failed.
         why: String,
     },
-    /// Its user gave it up.
+    /// Its user gave it up; or it was done, and nobody collected the output.
     Cancelled,
 }
 
@@ -77,6 +77,14 @@ pub struct JobSurvey {
     pub counters: Counters,
     /// Records that they passed over, the first of them; only of a job that is not running.
     pub skipped: Vec<(TaskId, u64)>,
+}
+
+impl JobSurvey {
+    /// Whether every task was done when it was given up.
+    pub fn was_given_up_when_done(&self) -> bool {
+        let done = |phase: &PhaseSurvey| phase.done == phase.tasks;
+        self.state == JobState::Cancelled && done(&self.map) && done(&self.reduce)
+    }
 }
 
 /// So many records that were passed over are named.

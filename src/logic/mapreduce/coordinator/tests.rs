@@ -10,7 +10,12 @@ const JOB: JobId = JobId(1);
 const TICK: Duration = Duration::from_millis(100);
 
 fn patience() -> Patience {
-    Patience { worker: Duration::from_secs(3), straggler: Duration::from_secs(5) }
+    Patience {
+        worker: Duration::from_secs(3),
+        straggler: Duration::from_secs(5),
+        uncollected: Duration::from_secs(3600),
+        most_uncollected: 2,
+    }
 }
 
 fn shape(maps: u32, reduces: u32) -> Shape {
@@ -358,6 +363,68 @@ fn a_second_job_gets_the_slots_that_the_first_cannot_use() {
     let orders = rig.core.orders(WorkerId(1));
     assert_eq!(orders.start, [work(map(0, 1)), Work { job: JobId(2), attempt: map(0, 1) }]);
     assert_eq!(orders.forget, [JobId(9)], "nobody knows that job");
+}
+
+/// Has a worker finish a job of one task.
+fn finish(rig: &mut Rig, job: JobId) {
+    rig.put(Input::Report(report(life(1, 1), 9)));
+    let mut told = report(life(1, 1), 9);
+    told.ended = vec![(Work { job, attempt: reduce(0, 1) }, done())];
+    rig.put(Input::Report(told));
+}
+
+/// Jobs that were given up, in order.
+fn given_up(log: &Records) -> Vec<JobId> {
+    log.iter().filter(|(_, record)| *record == Record::Cancelled).map(|(job, _)| *job).collect()
+}
+
+#[test]
+fn output_that_nobody_collects_is_given_up_when_it_has_waited_long_or_too_much_waits() {
+    let mut rig = Rig { core: Coordinator::new(patience()), now: Duration::ZERO, log: Vec::new() };
+    for job in [1, 7, 8] {
+        rig.put(Input::Job { job: JobId(job), shape: shape(0, 1), records: Vec::new() });
+    }
+    // The first to be submitted is the last to be done: it has not waited at all.
+    for job in [7, 8, 1] {
+        rig.now += Duration::from_secs(10);
+        finish(&mut rig, JobId(job));
+    }
+    assert_eq!(given_up(&rig.log), [JobId(7)], "two may wait");
+    let survey = rig.core.survey(JobId(7)).expect("it is remembered");
+    assert!(survey.was_given_up_when_done());
+    assert!(rig.core.parts(JobId(7)).is_empty());
+    let mut keeps = report(life(1, 1), 1);
+    keeps.keeps = vec![JobId(7), JobId(8)];
+    rig.put(Input::Report(keeps));
+    assert_eq!(rig.core.orders(WorkerId(1)).forget, [JobId(7)], "its worker need not keep it");
+
+    // Who takes over has not seen since when it waits.
+    let records = rig.log.iter().filter(|(job, _)| *job == JOB).map(|(_, record)| record.clone()).collect();
+    let mut heir = Rig { core: Coordinator::new(patience()), now: rig.now, log: Vec::new() };
+    heir.after(Duration::from_secs(3000), Input::Job { job: JOB, shape: shape(0, 1), records });
+    heir.put(Input::Tick);
+
+    for (seconds, gone) in [(3589, vec![7]), (1, vec![7, 8]), (9, vec![7, 8]), (1, vec![7, 8, 1])] {
+        rig.after(Duration::from_secs(seconds), Input::Tick);
+        assert_eq!(given_up(&rig.log), gone.into_iter().map(JobId).collect::<Vec<_>>(), "{:?}", rig.now);
+    }
+    heir.after(Duration::from_secs(3599), Input::Tick);
+    assert_eq!(given_up(&heir.log), []);
+    heir.after(Duration::from_secs(1), Input::Tick);
+    assert_eq!(given_up(&heir.log), [JOB]);
+}
+
+#[test]
+fn output_that_was_lost_and_made_again_has_not_waited_yet() {
+    let mut rig = Rig::new(0, 1);
+    finish(&mut rig, JOB);
+    rig.after(Duration::from_secs(3599), Input::Missing { work: work(reduce(0, 1)), why: "lost".into() });
+    rig.hear(1, &[], &[]);
+    rig.hear(1, &[], &[(reduce(0, 2), done())]);
+    rig.after(Duration::from_secs(3599), Input::Tick);
+    assert_eq!(given_up(&rig.log), []);
+    rig.after(Duration::from_secs(1), Input::Tick);
+    assert_eq!(given_up(&rig.log), [JOB]);
 }
 
 #[test]
