@@ -194,6 +194,35 @@ fn any_number_of_map_outputs_may_be_lost_at_once() {
     });
 }
 
+/// The same of output that is there and cannot be read: its blocks are damaged, or the end of the file is missing.
+#[test]
+fn any_number_of_map_outputs_may_be_damaged_at_once() {
+    alone(async {
+        let cluster = Embedded::start(2).await;
+        let input = text::files(cluster.path(), 90, 20);
+        let client = cluster.client().await;
+        for way in ["changed", "cut"] {
+            let (mark, reducer) = (cluster.path().join(way), "uniq -c | awk '{print $2 \"\\t\" $1}'");
+            let reducer = format!("if mkdir {}; then sleep 2; exit 1; fi; {reducer}", mark.display());
+            let job = cluster.stream("tr -cs A-Za-z '\\n' | grep .", &reducer, &input, 1);
+            let job = cluster.submit(&client, job).await;
+            while !mark.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let spoil = |bytes: &mut Vec<u8>| match way {
+                "changed" => bytes[13] ^= 1,
+                _ => bytes.truncate(13),
+            };
+            (0..90).for_each(|map| cluster.spoil_output_of_map(job, map, spoil));
+            assert_eq!(cluster.collect(&client, job).await, text::word_counts(&input), "{way}");
+            let survey = client.job(job).await.expect("known").survey;
+            assert!(survey.reduce.losses <= 4, "{way}: {} attempts starved", survey.reduce.losses);
+            assert_eq!(survey.map.attempts, 180, "{way}: each ran again");
+        }
+        cluster.stop().await;
+    });
+}
+
 #[test]
 fn output_that_nobody_collects_makes_room_and_is_not_missed_in_silence() {
     alone(async {

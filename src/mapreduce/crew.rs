@@ -173,9 +173,10 @@ impl<'a> Crew<'a> {
         });
         let ending = match result {
             Ok(result) => Ending::Done(result),
-            Err(TaskFailure { cause: Cause::Lost { map }, message, .. }) => {
-                let map = self.outputs.get(&map).map_or(first(map), |(attempt, _)| *attempt);
-                Ending::Starved { map, more: Vec::new(), gone: true, why: message }
+            Err(TaskFailure { cause: Cause::Lost { map, more }, message, .. }) => {
+                let attempt = |map| self.outputs.get(&map).map_or(first(map), |(attempt, _)| *attempt);
+                let (map, more) = (attempt(map), more.into_iter().map(attempt).collect());
+                Ending::Starved { map, more, gone: true, why: message }
             }
             Err(failure) => Ending::Failed(failure),
         };

@@ -9,7 +9,7 @@ use super::groups::Pairs;
 use super::run_file::{Extent, RunWriter};
 use super::source::{LocalSource, Source};
 use super::task::Control;
-use crate::logic::mapreduce::failure::TaskFailure;
+use crate::logic::mapreduce::failure::{Cause, TaskFailure};
 use crate::logic::mapreduce::merge::LoserTree;
 
 /// A merge of more sources than this costs more in seeks and comparisons than another pass.
@@ -119,6 +119,32 @@ pub(super) fn prefix(key: &[u8]) -> u64 {
 
 fn lost(map: u32, error: &std::io::Error) -> TaskFailure {
     TaskFailure::lost(map, format!("cannot read the output of map-{map}: {error}"))
+}
+
+/// Reads sources through, and returns the map tasks of those that cannot be read or are damaged.
+///
+/// # Errors
+/// When that cannot be found out now.
+pub(super) fn lost_sources(sources: &[Arc<dyn Source>], control: &Control) -> Result<Vec<u32>, TaskFailure> {
+    let mut lost = Vec::new();
+    for source in sources.iter().filter(|source| source.extent().pairs > 0) {
+        match read_through(&**source, control) {
+            Err(TaskFailure { cause: Cause::Lost { map, .. }, .. }) => lost.push(map),
+            other => other?,
+        }
+    }
+    Ok(lost)
+}
+
+fn read_through(source: &dyn Source, control: &Control) -> Result<(), TaskFailure> {
+    let mut cursor = Cursor::open(source)?;
+    while !cursor.exhausted {
+        if cursor.advance()? > 0 {
+            control.beat();
+            control.check()?;
+        }
+    }
+    Ok(())
 }
 
 /// All pairs of some sources in the order of their keys; among equal keys, in the order of the sources.
@@ -261,7 +287,6 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::logic::mapreduce::failure::Cause;
 
     fn run(dir: &std::path::Path, map: u32, pairs: &[(Vec<u8>, Vec<u8>)]) -> Arc<dyn Source> {
         let mut writer =
@@ -373,7 +398,10 @@ mod tests {
             (Some(bytes.clone()), shorter),
             (Some(bytes), smaller),
         ] {
-            assert_eq!(read(bytes, extent).expect_err("it is bad").cause, Cause::Lost { map: 7 });
+            assert_eq!(
+                read(bytes, extent).expect_err("it is bad").cause,
+                Cause::Lost { map: 7, more: vec![] }
+            );
         }
     }
 }

@@ -7,14 +7,16 @@ use super::function::{Emit, Reducer, TaskContext};
 use super::groups::{Group, Pairs};
 use super::lines::{Lines, OUTPUT_BUFFER};
 use super::map::{Sink, panic_text};
-use super::merge::{Merge, reduce_sources};
+use super::merge::{Merge, lost_sources, reduce_sources};
 use super::stream::Command;
 use super::task::{Control, Env, Part, ReduceTask};
 use crate::logic::mapreduce::counters;
-use crate::logic::mapreduce::failure::TaskFailure;
+use crate::logic::mapreduce::failure::{Cause, TaskFailure};
 use crate::logic::mapreduce::job::Function;
 
 /// Runs a reduce task on this thread, which it blocks.
+///
+/// When the output of a map task is lost, the failure names all of its sources that are.
 ///
 /// The output is one file in `attempts`, synced, under a name that no other attempt has; it takes its place by
 /// [`OutputDirectory::commit`](super::output::OutputDirectory::commit). A task that fails leaves no file.
@@ -27,6 +29,26 @@ pub fn run_reduce(
     attempts: &Path,
     control: &Control,
 ) -> Result<Part, TaskFailure> {
+    reduce(task, env, attempts, control).map_err(|failure| match failure.cause {
+        Cause::Lost { map, .. } => name_all_lost(failure, map, task, control),
+        _ => failure,
+    })
+}
+
+/// Told one by one, each output that is damaged would cost an attempt, and a task that so many attempts were lost of
+/// fails its job.
+fn name_all_lost(failure: TaskFailure, map: u32, task: &ReduceTask, control: &Control) -> TaskFailure {
+    // What cannot be looked through now is found by the next attempt.
+    let Ok(mut more) = lost_sources(&task.sources, control) else { return failure };
+    more.retain(|other| *other != map);
+    let others = match more.len() {
+        0 => String::new(),
+        many => format!(" (and that of {many} more map tasks)"),
+    };
+    TaskFailure { cause: Cause::Lost { map, more }, message: failure.message + &others, ..failure }
+}
+
+fn reduce(task: &ReduceTask, env: &Env, attempts: &Path, control: &Control) -> Result<Part, TaskFailure> {
     let setup = &task.setup;
     control.expect_bytes(task.sources.iter().map(|source| source.extent().length).sum());
     let mut files = 0;
@@ -139,4 +161,53 @@ fn drive(
     out.counters.count(counters::REDUCE_INPUT_KEYS, keys);
     out.check()?;
     Ok(skipped)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::logic::mapreduce::job::{Attempt, Job, Setup, TaskId};
+    use crate::logic::mapreduce::partition::Partitioner;
+    use crate::logic::mapreduce::skip::Skips;
+    use crate::mapreduce::function::Functions;
+    use crate::mapreduce::run_file::RunWriter;
+    use crate::mapreduce::source::{LocalSource, Source};
+
+    fn setup(maps: u32) -> Setup {
+        let function = |name: &str| Function::builtin(name, Vec::new());
+        let job = Job::new("t", vec!["in".into()], function("wc"), function("sum"), "out");
+        Setup { id: "1".into(), job, maps, reducers: 1, partitioner: Partitioner::Hash }
+    }
+
+    /// The output of a map task with one pair; spoilt if its number is odd.
+    fn source(dir: &Path, map: u32) -> Arc<dyn Source> {
+        let mut writer = RunWriter::create(dir.join(format!("map-{map}")), 1, false).expect("created");
+        writer.push(b"key", b"1").expect("written");
+        let (path, index) = writer.finish().expect("finished");
+        if map % 2 == 1 {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            bytes[13] ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+        }
+        Arc::new(LocalSource { map, path, extent: index.0[0] })
+    }
+
+    #[test]
+    fn all_outputs_that_are_damaged_are_named_at_once_whatever_the_memory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sources = (0..90).map(|map| source(dir.path(), map)).collect();
+        let attempt = Attempt { task: TaskId::reduce(0), number: 1 };
+        let task = ReduceTask { setup: Arc::new(setup(90)), attempt, sources, skips: Skips::default() };
+        for memory_bytes in [0, 1 << 30] {
+            let functions = Arc::new(Functions::builtin());
+            let env = Env { scratch: dir.path().into(), memory_bytes, functions };
+            let failure = run_reduce(&task, &env, dir.path(), &Control::default()).expect_err("damaged");
+            let Cause::Lost { map, more } = failure.cause else { panic!("{failure}") };
+            let lost: Vec<u32> = [map].into_iter().chain(more).collect();
+            assert_eq!(lost, (0..90).filter(|map| map % 2 == 1).collect::<Vec<_>>());
+            assert!(failure.message.contains("44 more map tasks"), "{}", failure.message);
+        }
+    }
 }

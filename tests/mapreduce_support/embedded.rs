@@ -152,12 +152,23 @@ impl Embedded {
 
     /// The same of the first attempt at this map task.
     pub fn lose_output_of_map(&self, job: JobId, map: u32) {
+        std::fs::remove_file(self.output_of_map(job, map)).expect("it is gone");
+    }
+
+    /// Changes the bytes of the output of the first attempt at this map task.
+    pub fn spoil_output_of_map(&self, job: JobId, map: u32, spoil: impl FnOnce(&mut Vec<u8>)) {
+        let place = self.output_of_map(job, map);
+        let mut bytes = std::fs::read(&place).expect("readable");
+        spoil(&mut bytes);
+        std::fs::write(place, bytes).expect("written");
+    }
+
+    fn output_of_map(&self, job: JobId, map: u32) -> PathBuf {
         let places = self.config.cluster.nodes.iter().map(|node| {
             let dir = self.config.data_dir(node.id).join("mapreduce");
             dir.join(format!("job-{job}/map-{map}.1"))
         });
-        let place = places.into_iter().find(|place| place.exists()).expect("somebody has it");
-        std::fs::remove_file(place).expect("it is gone");
+        places.into_iter().find(|place| place.exists()).expect("somebody has it")
     }
 
     pub async fn leader(&self, client: &Client) -> NodeId {

@@ -148,14 +148,13 @@ impl Attempt {
         let (setup, skips) = (self.setup.clone(), self.skips.clone());
         let task = ReduceTask { setup, attempt: self.work.attempt, sources, skips };
         let output = run_reduce(&task, &env, &env.scratch, &self.control);
-        let output = output.map_err(|failure| match failure.cause {
-            Cause::Lost { map } => match places.get(map as usize) {
-                Some(place) => {
-                    let (map, more) = (place.attempt, Vec::new());
-                    Ending::Starved { map, more, gone: true, why: failure.message }
-                }
-                None => Ending::Failed(failure),
-            },
+        let output = output.map_err(|failure| match &failure.cause {
+            Cause::Lost { map, more } => {
+                let lost = [*map].into_iter().chain(more.iter().copied());
+                let lost: Vec<&Place> = lost.filter_map(|map| places.get(map as usize)).collect();
+                let why = failure.message.clone();
+                gone(&lost, why).unwrap_or(Ending::Failed(failure))
+            }
             _ => Ending::Failed(failure),
         })?;
         self.keep(&output.path, output.counters, output.skipped)
@@ -213,6 +212,7 @@ impl Attempt {
         let cannot = |error: &io::Error| Ending::Failed(cannot_write(path, error));
         let mut file = BufWriter::new(File::create(path).map_err(|error| cannot(&error))?);
         let mut sources = Vec::new();
+        let (mut lost, mut last_words) = (Vec::new(), String::new());
         let mut offset = 0;
         for ((map, place), extent) in places.iter().zip(extents) {
             let piece = Piece {
@@ -222,15 +222,23 @@ impl Attempt {
             };
             let mut counted = Counted { file: &mut file, fetched: &self.fetched };
             let fetched = self.bench.fetcher.fetch(address, piece, &mut counted, &|| self.goes_on());
-            let length = fetched.map_err(|error| match error {
-                FetchError::Write(error) => cannot(&error),
-                other => self.missed(place, other),
-            })?;
+            let length = match fetched {
+                Ok(length) => length,
+                Err(FetchError::Write(error)) => return Err(cannot(&error)),
+                // The others are looked for all the same, so that all that is gone is told at once.
+                Err(FetchError::Gone(why)) => {
+                    lost.push(*place);
+                    last_words = why;
+                    continue;
+                }
+                Err(_) if !lost.is_empty() => break,
+                Err(other) => return Err(self.missed(place, other)),
+            };
             sources.push((*map, LocalSource { map: *map, path: path.into(), extent: local(extent, offset) }));
             offset += length;
         }
         file.flush().map_err(|error| cannot(&error))?;
-        Ok(sources)
+        gone(&lost, cannot_be_had(&lost, &last_words)).map_or(Ok(sources), Err)
     }
 
     fn extents(&self, address: &str, places: &[(u32, &Place)]) -> Result<Vec<wire::Extent>, Ending> {
@@ -289,27 +297,35 @@ fn local(extent: wire::Extent, offset: u64) -> Extent {
 }
 
 fn starved(place: &Place, gone: bool, why: &str) -> Ending {
-    let why = format!("the output of {} cannot be had: {why}", place.attempt);
-    Ending::Starved { map: place.attempt, more: Vec::new(), gone, why }
+    Ending::Starved { map: place.attempt, more: Vec::new(), gone, why: cannot_be_had(&[place], why) }
 }
 
-/// What was found of each output; or all at once that is gone. Told one by one, each would cost an attempt, and a task
-/// that so many attempts were lost of fails its job.
+/// All outputs at once that are gone. Told one by one, each would cost an attempt, and a task that so many attempts
+/// were lost of fails its job.
+fn gone(lost: &[&Place], why: String) -> Option<Ending> {
+    let (first, others) = lost.split_first()?;
+    let more = others.iter().map(|place| place.attempt).collect();
+    Some(Ending::Starved { map: first.attempt, more, gone: true, why })
+}
+
+fn cannot_be_had(lost: &[&Place], why: &str) -> String {
+    let first = lost.first().map(|place| place.attempt.to_string()).unwrap_or_default();
+    let others = match lost.len().saturating_sub(1) {
+        0 => String::new(),
+        many => format!(", and of {many} more map tasks,"),
+    };
+    format!("the output of {first}{others} cannot be had: {why}")
+}
+
+/// What was found of each output; or all that is gone.
 fn all_there(
     places: &[(u32, &Place)],
     found: Vec<Option<wire::Extent>>,
     why: &str,
 ) -> Result<Vec<wire::Extent>, Ending> {
     let pairs = places.iter().zip(&found).filter(|(_, extent)| extent.is_none());
-    let gone: Vec<&Place> = pairs.map(|((_, place), _)| *place).collect();
-    let Some((first, others)) = gone.split_first() else { return Ok(found.into_iter().flatten().collect()) };
-    let more = others.iter().map(|place| place.attempt).collect();
-    let others = match others.len() {
-        0 => String::new(),
-        many => format!(", and of {many} more map tasks,"),
-    };
-    let why = format!("the output of {}{others} cannot be had: {why}", first.attempt);
-    Err(Ending::Starved { map: first.attempt, more, gone: true, why })
+    let lost: Vec<&Place> = pairs.map(|((_, place), _)| *place).collect();
+    gone(&lost, cannot_be_had(&lost, why)).map_or_else(|| Ok(found.into_iter().flatten().collect()), Err)
 }
 
 fn machine(error: &io::Error) -> Ending {

@@ -15,7 +15,7 @@ pub struct TaskFailure {
 }
 
 /// What a failure means for the job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// It was told to stop. Nobody's fault.
     Cancelled,
@@ -25,10 +25,13 @@ pub enum Cause {
     Function,
     /// This machine could not do it: a full disk, a file that cannot be written. Another one may.
     Machine,
-    /// The output of a map task cannot be read, or is damaged: that task is to be done again.
+    /// The output of map tasks cannot be read, or is damaged: these tasks are to be done again.
     Lost {
         /// The number of the map task.
         map: u32,
+        /// The numbers of others, if there are any.
+        #[serde(default)]
+        more: Vec<u32>,
     },
 }
 
@@ -65,6 +68,6 @@ impl TaskFailure {
 
     /// The output of a map task cannot be had.
     pub fn lost(map: u32, message: impl Into<String>) -> Self {
-        Self::new(Cause::Lost { map }, message)
+        Self::new(Cause::Lost { map, more: Vec::new() }, message)
     }
 }
