@@ -287,9 +287,9 @@ fn a_command_that_is_interrupted_leaves_no_directory_and_its_job_goes_on() {
     let _worker = stage.worker("w1");
     stage.workers_are_up(1);
     let out = stage.path().join("out");
-    let interrupted = |mut command: Command, signal: i32| {
+    let interrupted = |mut command: Command, sign: &Path, signal: i32| {
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
-        processes::wait_until("the directory", || out.join("_attempts").exists());
+        processes::wait_until("a sign of it", || sign.exists());
         processes::tell(&child, signal);
         let output = child.wait_with_output().expect("it ends");
         assert_eq!(output.status.code(), Some(130), "{output:?}");
@@ -301,9 +301,24 @@ fn a_command_that_is_interrupted_leaves_no_directory_and_its_job_goes_on() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let mut collect = processes::command(&stage.cluster, &["mr", "collect", &job]);
         collect.arg("--output").arg(&out);
-        interrupted(collect, signal);
+        interrupted(collect, &out.join("_attempts"), signal);
     }
-    interrupted(submission(&stage.cluster, &out, &wait), libc::SIGTERM);
+    interrupted(submission(&stage.cluster, &out, &wait), &out.join("_attempts"), libc::SIGTERM);
+    // While the job is planned, too: its mapper hangs at a sample.
+    let sampled = stage.path().join("sampled");
+    let hang = format!("touch {}; exec sleep 100000", sampled.display());
+    let plan = [
+        "--mapper",
+        &hang,
+        "--total-order",
+        "--reducers",
+        "2",
+        "--task-timeout",
+        "20h",
+        "--input",
+        &files[0],
+    ];
+    interrupted(submission(&stage.cluster, &out, &plan), &sampled, libc::SIGINT);
     let mut collect = processes::command(&stage.cluster, &["mr", "collect", &job]);
     let collect = collect.arg("--output").arg(&out).output().expect("it runs");
     assert!(collect.status.success(), "the job went on: {collect:?}");

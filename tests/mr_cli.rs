@@ -267,12 +267,15 @@ fn is_alive(process: &str) -> bool {
 
 #[test]
 fn ctrl_c_leaves_nothing_behind() {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    // With a total order the mapper gets a sample before the job begins.
+    let sampled = ["--total-order", "--reducers", "2", "--task-timeout", "20h"];
+    for (signal, more) in [(libc::SIGINT, &[][..]), (libc::SIGTERM, &[]), (libc::SIGINT, &sampled)] {
         let place = Place::new();
         place.write("in.txt", "line\n".repeat(1000));
         let mapper = "echo $$ > sleeper.new; mv sleeper.new sleeper; sleep 1000";
         let mut command =
             place.command(&["stream", "--mapper", mapper, "--input", "in.txt", "--output", "out"]);
+        command.args(more);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let start = Instant::now();
         while !place.path("sleeper").exists() {

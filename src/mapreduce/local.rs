@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::crew::Crew;
 use super::function::Functions;
 use super::output::OutputDirectory;
 use super::plan::plan;
-use super::task::{Env, memory_for_slot};
+use super::task::{Control, Env, memory_for_slot};
 use crate::logic::mapreduce::coordinator::JobSurvey;
 use crate::logic::mapreduce::counters::Counters;
 use crate::logic::mapreduce::job::{Attempt, Job, Plan};
+
+/// How often one who waits for the plan looks whether the job was cancelled.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How a job runs on this machine.
 #[derive(Clone, Debug)]
@@ -117,7 +121,7 @@ pub fn run(
 ) -> Result<JobReport, JobFailure> {
     let start = Instant::now();
     let slots = u32::try_from(options.slots.max(1)).unwrap_or(u32::MAX);
-    let plan = plan(job_id(), job, slots, &options.functions).map_err(JobFailure::Refused)?;
+    let plan = plan_unless_cancelled(job, slots, &options.functions, cancel)?;
     let directory = plan.setup.job.output.directory.clone();
     let output = OutputDirectory::create(directory.as_ref()).map_err(JobFailure::Refused)?;
     let finished = run_plan(plan, options, slots, &output, cancel, &mut watch).and_then(|finished| {
@@ -138,6 +142,37 @@ pub fn run(
         skipped,
         output: directory.into(),
     })
+}
+
+/// Plans a job on a thread of its own: a file system may take its time, and a mapper whose input is sampled, too. When
+/// the job is cancelled, nobody waits for them.
+fn plan_unless_cancelled(
+    job: Job,
+    slots: u32,
+    functions: &Arc<Functions>,
+    cancel: &AtomicBool,
+) -> Result<Plan, JobFailure> {
+    let control = Arc::new(Control::default());
+    let (tell, planned) = channel();
+    let (functions, shared) = (functions.clone(), control.clone());
+    let spawned = std::thread::Builder::new().name("plan".into()).spawn(move || {
+        // When the job was cancelled, nobody listens any more.
+        let _ = tell.send(plan(job_id(), job, slots, &functions, &shared));
+    });
+    spawned.map_err(|error| JobFailure::Machine(format!("cannot start a thread: {error}")))?;
+    loop {
+        match planned.recv_timeout(LOOK_EVERY) {
+            Ok(plan) => return plan.map_err(JobFailure::Refused),
+            Err(RecvTimeoutError::Timeout) if cancel.load(Ordering::Relaxed) => {
+                control.cancel();
+                return Err(JobFailure::Cancelled);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(JobFailure::Refused("a function panicked while the job was planned".into()));
+            }
+        }
+    }
 }
 
 fn run_plan(
@@ -189,5 +224,26 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // A thread that hangs may still hold a file in it.
         let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::mapreduce::job::Function;
+    use crate::logic::mapreduce::partition::Partitioning;
+
+    #[test]
+    fn a_job_can_be_cancelled_while_it_is_planned() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_string();
+        std::fs::write(path("in"), "to be\nor not\n").expect("written");
+        let (hangs, pairs) = (Function::command("exec sleep 100000"), Function::builtin("pairs", Vec::new()));
+        let mut job = Job::new("hangs", vec![path("in")], hangs, pairs, path("out"));
+        (job.reducers, job.partitioning) = (Some(2), Partitioning::Range);
+        job.limits.task_timeout_ms = u64::MAX;
+        let cancelled = run(job, &LocalOptions::default(), &AtomicBool::new(true), |_| ());
+        assert_eq!(cancelled.expect_err("it never ends"), JobFailure::Cancelled);
+        assert!(!dir.path().join("out").exists());
     }
 }

@@ -33,11 +33,11 @@ pub(super) struct Records<'a> {
     passed_over: BTreeSet<u64>,
     /// Those of them that were met.
     skipped: Vec<u64>,
+    control: &'a Control,
 }
 
 impl<'a> Records<'a> {
-    /// Opens the file of a split and goes to its first line. Where a store has it, that and reading on end soon after
-    /// the task was cancelled.
+    /// Opens the file of a split and goes to its first line. That and reading on end soon after the task was cancelled.
     pub(super) fn open(split: &Split, longest: u32, control: &'a Control) -> Result<Self, TaskFailure> {
         let (from, end) =
             open(split, control).map_err(|error| cannot_read(&split.file, split.offset, &error))?;
@@ -55,6 +55,7 @@ impl<'a> Records<'a> {
             at_end_of_file: false,
             passed_over: BTreeSet::new(),
             skipped: Vec::new(),
+            control,
         };
         if before > 0 {
             // The line that the byte before the split belongs to is another's.
@@ -137,6 +138,7 @@ impl<'a> Records<'a> {
     }
 
     fn fill(&mut self) -> Result<(), TaskFailure> {
+        self.control.check()?;
         self.buffer.copy_within(self.start..self.filled, 0);
         self.filled -= self.start;
         self.start = 0;

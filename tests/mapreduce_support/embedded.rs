@@ -13,6 +13,7 @@ use quorate::mapreduce::builtin;
 use quorate::mapreduce::function::Functions;
 use quorate::mapreduce::output::OutputDirectory;
 use quorate::mapreduce::plan::plan;
+use quorate::mapreduce::task::Control;
 use quorate::messages::admin::Chaos;
 use quorate::net::memory::MemoryNetwork;
 use quorate::node::assembly::Node;
@@ -99,7 +100,8 @@ impl Embedded {
     }
 
     pub async fn submit(&self, client: &Client, job: Job) -> JobId {
-        let plan = plan(String::new(), job, 2, &Functions::builtin()).expect("a good job");
+        let plan =
+            plan(String::new(), job, 2, &Functions::builtin(), &Control::default()).expect("a good job");
         client.submit_job(fastrand::u64(..), plan).await.expect("it is taken")
     }
 

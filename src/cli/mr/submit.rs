@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::job::JobArgs;
 use super::local::picture;
@@ -13,11 +14,12 @@ use crate::cli::cluster::{Cluster, ClusterArgs, explain};
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::logic::mapreduce::coordinator::JobState;
-use crate::logic::mapreduce::job::Job;
+use crate::logic::mapreduce::job::{Job, Plan};
 use crate::logic::mapreduce::record::JobId;
 use crate::mapreduce::function::Functions;
 use crate::mapreduce::output::OutputDirectory;
 use crate::mapreduce::plan::plan;
+use crate::mapreduce::task::Control;
 use crate::messages::mapreduce::JobLine;
 use crate::node::client::Client;
 use crate::node::collect::{Collecting, no_output};
@@ -102,8 +104,32 @@ async fn submit(cluster: &Cluster, job: Job) -> Result<JobId, Failure> {
             "no worker is up: wait until the nodes are, or start one with `quorate mr worker`",
         ));
     }
-    let plan = plan(String::new(), job, slots, &Functions::builtin()).map_err(Failure::usage)?;
+    let plan = planned(job, slots).await?;
     client.submit_job(fastrand::u64(..), plan).await.map_err(explain)
+}
+
+/// Plans a job on a thread of its own, so that a slow file system or store holds up neither Ctrl-C nor the connection.
+async fn planned(job: Job, slots: u32) -> Result<Plan, Failure> {
+    let control = Arc::new(Control::default());
+    let _given_up = CancelOnDrop(control.clone());
+    let (tell, planned) = oneshot::channel();
+    let spawned = std::thread::Builder::new().name("plan".into()).spawn(move || {
+        // After Ctrl-C nobody listens any more.
+        let _ = tell.send(plan(String::new(), job, slots, &Functions::builtin(), &control));
+    });
+    spawned.map_err(|error| Failure::internal(format!("cannot start a thread: {error}")))?;
+    let planned =
+        planned.await.map_err(|_| Failure::internal("a function panicked while the job was planned"))?;
+    planned.map_err(Failure::usage)
+}
+
+/// A plan that nobody waits for any more is given up, and with it the mapper whose input is sampled.
+struct CancelOnDrop(Arc<Control>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 async fn run(cluster: &Cluster, job: Job, output: &OutputDirectory) -> Result<Finished, Failure> {
