@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mapreduce_support::embedded::{Embedded, alone};
 use mapreduce_support::text;
+use quorate::logic::ids::NodeId;
 use quorate::logic::mapreduce::coordinator::JobState;
 use quorate::logic::mapreduce::job::Phase;
 use quorate::logic::mapreduce::record::{JobId, Record};
@@ -245,6 +246,38 @@ fn output_that_nobody_collects_makes_room_and_is_not_missed_in_silence() {
         assert!(forgotten.to_string().contains("is forgotten, and its output gone"), "{forgotten}");
         let never = client.job(JobId(1000)).await.expect_err("it never was");
         assert!(never.to_string().contains("there is no job 1000"), "{never}");
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_coordinator_that_fails_again_and_again_takes_no_attempt_along() {
+    alone(async {
+        let cluster = Embedded::start_with(1, |config| config.supervision.max_restarts = 1).await;
+        let input = text::files(cluster.path(), 1, 100);
+        let client = cluster.client().await;
+        let (runs, go_on) = (cluster.path().join("runs"), cluster.path().join("go_on"));
+        let wait = format!("mkdir {}; until [ -e {} ]; do sleep 0.05; done", runs.display(), go_on.display());
+        let job = cluster.stream(&format!("{wait}; cat"), "cat", &input, 1);
+        let job = cluster.submit(&client, job).await;
+        while !runs.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let restarts = async || {
+            let tree = client.tree(NodeId(1)).await.expect("the node answers");
+            let office = tree.children.iter().find(|child| child.name == "mapreduce");
+            office.expect("it is there").restarts
+        };
+        // One restart is granted. After that, its supervisor gives up, and is started again by the root.
+        while restarts().await == 0 {
+            cluster.crash_coordinator(&client).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        std::fs::write(go_on, "").expect("written");
+        let ended = cluster.ended(&client, job).await;
+        assert_eq!(ended, JobState::Succeeded);
+        let survey = client.job(job).await.expect("known").survey;
+        assert_eq!((survey.map.attempts, survey.map.losses), (1, 0));
         cluster.stop().await;
     });
 }

@@ -208,8 +208,7 @@ impl Parts<'_> {
             .hang_timeout(settings::hang_timeout(self.config), OnHang::Report);
         let root = root.child(admin_child);
         let root = match group_one.filter(|_| self.config.mapreduce.enabled) {
-            // What is wrong with jobs must not end the store.
-            Some(peer) => root.child(self.mapreduce(peer)?.dispensable()),
+            Some(peer) => self.mapreduce(root, peer)?,
             None => root,
         };
         Ok((root.child(links).child(self.front(known)), faults))
@@ -269,8 +268,9 @@ impl Parts<'_> {
         (supervisor, all_faults)
     }
 
-    /// The coordinator of jobs, and a worker.
-    fn mapreduce(&self, peer: Port<ObservePeer>) -> Result<Supervisor, Failure> {
+    /// The coordinator of jobs, and a worker: not under one supervisor, or a coordinator that fails again and again
+    /// would take the attempts of the worker along.
+    fn mapreduce(&self, root: Supervisor, peer: Port<ObservePeer>) -> Result<Supervisor, Failure> {
         let section = &self.config.mapreduce;
         let (policy, hang_timeout) =
             (settings::restart_policy(self.config), settings::hang_timeout(self.config));
@@ -294,8 +294,10 @@ impl Parts<'_> {
             policy: policy.clone(),
             hang_timeout,
         };
-        let supervisor = Supervisor::new("mapreduce", Strategy::OneForOne).policy(policy).child(coordinator);
-        Ok(if section.worker { supervisor.child(worker.supervisor()?) } else { supervisor })
+        let office = Supervisor::new("mapreduce", Strategy::OneForOne).policy(policy).child(coordinator);
+        // What is wrong with jobs must not end the store.
+        let root = root.child(office.dispensable());
+        Ok(if section.worker { root.child(worker.supervisor()?.dispensable()) } else { root })
     }
 
     /// Listener and accepted connections.
