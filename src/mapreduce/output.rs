@@ -30,6 +30,24 @@ impl OutputDirectory {
     /// # Errors
     /// If it exists, or cannot be made: a sentence for the user.
     pub fn create(path: &Path) -> Result<Self, String> {
+        Self::create_durably(path, sync_directory)
+    }
+
+    fn create_durably(
+        path: &Path,
+        sync: impl FnMut(&Path) -> Result<(), TaskFailure>,
+    ) -> Result<Self, String> {
+        let changed = changed_by_making(path);
+        let output = Self::make(path)?;
+        changed.iter().map(PathBuf::as_path).try_for_each(sync).map_err(|failure| {
+            // Nothing is in it yet.
+            let _ = output.abandon();
+            failure.message
+        })?;
+        Ok(output)
+    }
+
+    fn make(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::create_dir_all(parent)
@@ -115,7 +133,21 @@ impl OutputDirectory {
     }
 }
 
-/// A rename is durable when its directory is.
+/// The directories in which names appear when this one is made, and those above it that are missing. Unless these are
+/// synced, a power failure may take the whole output away.
+fn changed_by_making(path: &Path) -> Vec<PathBuf> {
+    let mut changed = Vec::new();
+    for above in path.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        changed.push(above.to_path_buf());
+        if above.exists() {
+            break;
+        }
+    }
+    changed
+}
+
+/// A name is durable when its directory is.
 fn sync_directory(path: &Path) -> Result<(), TaskFailure> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| cannot_write(path, &error))
 }
@@ -123,6 +155,27 @@ fn sync_directory(path: &Path) -> Result<(), TaskFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_names_that_lead_to_the_output_are_made_durable() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut synced = Vec::new();
+        for (output, parents) in [("a/b/out", vec!["a/b", "a", ""]), ("a/c", vec!["a"]), ("d", vec![""])] {
+            synced.clear();
+            OutputDirectory::create_durably(&dir.path().join(output), |directory| {
+                assert!(dir.path().join(output).is_dir(), "it is there by then");
+                synced.push(directory.to_path_buf());
+                sync_directory(directory)
+            })
+            .expect("made");
+            let expected: Vec<PathBuf> = parents.into_iter().map(|parent| dir.path().join(parent)).collect();
+            assert_eq!(synced, expected, "{output}");
+        }
+        assert_eq!(changed_by_making(Path::new("out")), [PathBuf::from(".")]);
+        let broken = |directory: &Path| Err(cannot_write(directory, &io::ErrorKind::Unsupported.into()));
+        OutputDirectory::create_durably(&dir.path().join("e"), broken).expect_err("the disk refuses");
+        assert!(!dir.path().join("e").exists(), "the place is free for another try");
+    }
 
     #[test]
     fn an_output_that_is_complete_is_not_removed_any_more() {
