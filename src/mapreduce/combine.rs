@@ -11,62 +11,54 @@ use crate::logic::mapreduce::job::{Attempt, Function, Setup};
 
 /// What happens to the sorted pairs of a partition on their way to a file.
 pub(super) struct Combiner<'a> {
-    how: How,
     setup: &'a Setup,
     attempt: Attempt,
+    functions: &'a Functions,
     control: &'a Control,
-}
-
-enum How {
-    Not,
-    Reducer(Box<dyn Reducer>),
-    Command(String),
+    fold: Option<fn(u64, u64) -> u64>,
 }
 
 impl<'a> Combiner<'a> {
     pub(super) fn new(
         setup: &'a Setup,
         attempt: Attempt,
-        functions: &Functions,
+        functions: &'a Functions,
         control: &'a Control,
     ) -> Result<Self, TaskFailure> {
-        let how = match &setup.job.combiner {
-            None => How::Not,
-            Some(Function::Command { line }) => How::Command(line.clone()),
+        let fold = match &setup.job.combiner {
             Some(Function::Builtin { name, args }) => {
-                let mut reducer = functions.make_reducer(name, args).map_err(TaskFailure::hopeless)?;
-                let context = TaskContext { setup, attempt, split: None };
-                reducer.begin(&context).map_err(|error| failed(&error))?;
-                How::Reducer(reducer)
+                functions.make_reducer(name, args).map_err(TaskFailure::hopeless)?.fold()
             }
+            _ => None,
         };
-        Ok(Self { how, setup, attempt, control })
+        Ok(Self { setup, attempt, functions, control, fold })
     }
 
     /// If numbers can be folded as they come, how.
     pub(super) fn fold(&self) -> Option<fn(u64, u64) -> u64> {
-        match &self.how {
-            How::Reducer(reducer) => reducer.fold(),
-            _ => None,
-        }
+        self.fold
     }
 
     /// Writes the pairs of the partition that the writer is at.
     pub(super) fn write<P: Pairs + Send>(
-        &mut self,
+        &self,
         pairs: &mut P,
         writer: &mut RunWriter,
         counters: &mut Counters,
     ) -> Result<(), TaskFailure> {
-        match &mut self.how {
-            How::Not => copy(pairs, writer),
-            How::Reducer(reducer) => {
-                reduce(&mut **reducer, pairs, Combined::new(self.setup, writer, counters))
+        if pairs.peek().is_none() {
+            return Ok(());
+        }
+        match &self.setup.job.combiner {
+            None => copy(pairs, writer),
+            Some(Function::Builtin { name, args }) => {
+                // A new one each time: it has a beginning and an end, and may keep something back until then.
+                let mut reducer = self.functions.make_reducer(name, args).map_err(TaskFailure::hopeless)?;
+                let context = TaskContext { setup: self.setup, attempt: self.attempt, split: None };
+                reducer.begin(&context).map_err(|error| failed(&error))?;
+                reduce(reducer, pairs, Combined::new(self.setup, writer, counters))
             }
-            How::Command(line) => {
-                if pairs.peek().is_none() {
-                    return Ok(());
-                }
+            Some(Function::Command { line }) => {
                 let command = stream::Command::new("combiner", line, self.setup, self.attempt, None);
                 let mut combined = Combined::new(self.setup, writer, counters);
                 let fields = self.setup.job.fields;
@@ -90,7 +82,7 @@ fn copy<P: Pairs>(pairs: &mut P, writer: &mut RunWriter) -> Result<(), TaskFailu
 }
 
 fn reduce<P: Pairs>(
-    reducer: &mut dyn Reducer,
+    mut reducer: Box<dyn Reducer>,
     pairs: &mut P,
     mut combined: Combined<'_>,
 ) -> Result<(), TaskFailure> {
@@ -102,11 +94,10 @@ fn reduce<P: Pairs>(
         let result = reducer.reduce(&key, &mut group, &mut combined);
         group.end()?;
         result.map_err(|error| failed(&error))?;
-        if let Some(failure) = combined.failure.take() {
-            return Err(failure);
-        }
+        combined.check()?;
     }
-    Ok(())
+    reducer.finish(&mut combined).map_err(|error| failed(&error))?;
+    combined.check()
 }
 
 fn failed(error: &impl std::fmt::Display) -> TaskFailure {
@@ -148,6 +139,11 @@ impl<'a> Combined<'a> {
         self.last.extend_from_slice(key);
         self.writer.push(key, value)
     }
+
+    /// What went wrong in a call of [`Emit`].
+    fn check(&mut self) -> Result<(), TaskFailure> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
 }
 
 /// Refuses a pair that is longer than a record may be.
@@ -173,5 +169,88 @@ impl Emit for Combined<'_> {
 
     fn counter(&mut self, group: &str, name: &str, amount: u64) {
         self.counters.add(group, name, amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::logic::mapreduce::job::{Job, TaskId};
+    use crate::logic::mapreduce::partition::Partitioner;
+    use crate::mapreduce::function::{FunctionResult, Values};
+    use crate::mapreduce::merge::Merge;
+    use crate::mapreduce::source::{LocalSource, Source};
+
+    /// Counts the values of a key, and keeps each count back until the next key comes, or the end.
+    #[derive(Default)]
+    struct Late(Option<(Vec<u8>, u64)>);
+
+    impl Late {
+        fn say(&mut self, out: &mut dyn Emit) {
+            if let Some((key, count)) = self.0.take() {
+                out.emit_number(&key, count);
+            }
+        }
+    }
+
+    impl Reducer for Late {
+        fn reduce(&mut self, key: &[u8], values: &mut dyn Values, out: &mut dyn Emit) -> FunctionResult {
+            self.say(out);
+            let mut count = 0;
+            while values.next().is_some() {
+                count += 1;
+            }
+            self.0 = Some((key.to_vec(), count));
+            Ok(())
+        }
+
+        fn finish(&mut self, out: &mut dyn Emit) -> FunctionResult {
+            self.say(out);
+            Ok(())
+        }
+    }
+
+    fn pairs(mut merge: Merge) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        while let Some((key, value)) = merge.peek() {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            found.push((text(key), text(value)));
+            merge.advance().expect("readable");
+        }
+        found
+    }
+
+    #[test]
+    fn what_a_combiner_keeps_back_until_its_end_is_not_lost() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let opened = |writer: RunWriter| {
+            let (path, index) = writer.finish().expect("finished");
+            let source: Arc<dyn Source> = Arc::new(LocalSource { map: 0, path, extent: index.0[0] });
+            Merge::open(&[source]).expect("readable")
+        };
+        let mut functions = Functions::builtin();
+        functions.reducer("late", |_: &[String]| Ok(Late::default()));
+        let late = || Function::builtin("late", Vec::new());
+        let mut job = Job::new("t", vec!["in".into()], late(), late(), "out");
+        job.combiner = Some(late());
+        let setup = Setup { id: "1".into(), job, maps: 1, reducers: 1, partitioner: Partitioner::Hash };
+        let (attempt, control) = (Attempt { task: TaskId::map(0), number: 1 }, Control::default());
+        let combiner = Combiner::new(&setup, attempt, &functions, &control).expect("it is known");
+        // It combines once and again: what one run kept back belongs to no other.
+        for keys in [["a", "a", "b"], ["a", "c", "c"]] {
+            let mut run = RunWriter::create(dir.path().join("run"), 1, false).expect("created");
+            keys.iter().for_each(|key| run.push(key.as_bytes(), b"").expect("written"));
+            let mut combined = RunWriter::create(dir.path().join("combined"), 1, false).expect("created");
+            let mut counters = Counters::default();
+            combiner.write(&mut opened(run), &mut combined, &mut counters).expect("combined");
+            let pair = |key: &str, count: &str| (key.to_string(), count.to_string());
+            let expected = match keys[1] {
+                "a" => [pair("a", "2"), pair("b", "1")],
+                _ => [pair("a", "1"), pair("c", "2")],
+            };
+            assert_eq!(pairs(opened(combined)), expected);
+        }
     }
 }

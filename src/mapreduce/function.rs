@@ -58,7 +58,7 @@ pub trait Mapper: Send {
 }
 
 /// From a key and its values to lines of output, or, as a combiner, to pairs of the same key. Each task gets a new
-/// one.
+/// one, and each run of a combiner does.
 pub trait Reducer: Send {
     /// Before the first key.
     ///
