@@ -121,6 +121,22 @@ fn nodes_of_one_machine_share_neither_address_nor_data() {
 }
 
 #[test]
+fn a_cluster_that_runs_jobs_lets_in_what_their_coordinator_writes() {
+    let text = |enabled: bool| {
+        format!(
+            "[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n[limits]\nmax_key_bytes = 32\nmax_value_bytes = 65536\n\
+             max_batch_bytes = 131072\nmax_batch_changes = 64\n[mapreduce]\nenabled = {enabled}"
+        )
+    };
+    Config::parse(&text(false), "test.toml").expect("no jobs, no coordinator");
+    let found = problems(&text(true));
+    for (line, least) in [(5, 64), (6, 524_288), (7, 2_097_152), (8, 65)] {
+        assert!(found.contains(&format!("(line {line}): ")), "{found}");
+        assert!(found.contains(&format!("jobs need at least {least}")), "{found}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_in_a_frame_is_refused() {
     let text = "[[cluster.nodes]]\nid = 1\naddress = \"a:1\"\n[limits]\nmax_frame_bytes = 9437184\n\
                 [raft]\nmax_append_bytes = 16777216";

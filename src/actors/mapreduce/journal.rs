@@ -23,11 +23,20 @@ use crate::logic::mapreduce::record::{JobId, Record};
 /// Below it stands everything that concerns MapReduce.
 pub const PREFIX: &str = "_quorate/mapreduce/";
 
-/// Bytes of one piece of a plan, and about so many of one value with records.
+/// Bytes of one piece of a plan, and about the most of one value with records, unless a single record has more: of a
+/// task that counts under a thousand long names.
 const PIECE: usize = 256 << 10;
-/// Pieces and changes in one batch: well below the least that the store may be configured to take.
+/// Pieces and changes in one batch.
 const PIECES_PER_BATCH: usize = 4;
 const DELETES_PER_BATCH: usize = 64;
+/// The least that the store's limits must be. Below it, what is to be written would be refused again and again, and no
+/// job would get on.
+pub const LEAST_LIMITS: [(&str, i64); 4] = [
+    ("max_key_bytes", 64),
+    ("max_value_bytes", 512 << 10),
+    ("max_batch_bytes", 2 << 20),
+    ("max_batch_changes", DELETES_PER_BATCH as i64 + 1),
+];
 /// A plan of more pieces is refused: it must fit into a frame, and into memory.
 const MOST_PIECES: usize = 32;
 
@@ -130,21 +139,7 @@ impl Journal {
         mut next: u64,
         records: Vec<(u64, Record)>,
     ) -> Result<u64, StoreError> {
-        let mut values = Vec::new();
-        let mut value: Vec<(u64, Record)> = Vec::new();
-        let mut bytes = 0;
-        for record in records {
-            bytes += encode(&record).len();
-            value.push(record);
-            if bytes >= PIECE {
-                values.push(encode(&std::mem::take(&mut value)));
-                bytes = 0;
-            }
-        }
-        if !value.is_empty() {
-            values.push(encode(&value));
-        }
-        for values in values.chunks(PIECES_PER_BATCH) {
+        for values in in_values(records).chunks(PIECES_PER_BATCH) {
             let number = |offset: usize| next + offset as u64;
             let puts = values.iter().enumerate();
             let puts = puts.map(|(n, value)| put(job, &format!("log/{:010}", number(n)), value.clone()));
@@ -192,6 +187,26 @@ pub fn pieces(plan: &Plan) -> Result<Vec<Bytes>, String> {
         ));
     }
     Ok((0..bytes.len()).step_by(PIECE).map(|at| bytes.slice(at..bytes.len().min(at + PIECE))).collect())
+}
+
+/// Records as values that the store takes.
+fn in_values(records: Vec<(u64, Record)>) -> Vec<Bytes> {
+    let mut values = Vec::new();
+    let mut value: Vec<(u64, Record)> = Vec::new();
+    let mut bytes = 0;
+    for record in records {
+        let more = encode(&record).len();
+        if bytes + more > PIECE && !value.is_empty() {
+            values.push(encode(&std::mem::take(&mut value)));
+            bytes = 0;
+        }
+        bytes += more;
+        value.push(record);
+    }
+    if !value.is_empty() {
+        values.push(encode(&value));
+    }
+    values
 }
 
 fn assemble(parts: &[(String, Bytes)]) -> Result<Option<Stored>, String> {
@@ -242,6 +257,35 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::mapreduce::job::{Attempt, Limits, TaskId};
+    use crate::logic::mapreduce::record::Yield;
+
+    #[test]
+    fn whatever_tasks_count_is_within_the_least_that_the_store_lets_in() {
+        let counted = |names: u32| {
+            let mut result = Yield::default();
+            let name = |n: u32| format!("{n:0128}");
+            (0..names).for_each(|n| result.counters.add(&name(n), &name(n), u64::MAX));
+            result
+        };
+        let skipped = vec![u64::MAX; Limits::MOST_SKIPPED as usize];
+        let (small, large, most) = (counted(1), counted(960), Yield { skipped, ..counted(2000) });
+        let attempt = Attempt { task: TaskId::map(u32::MAX), number: u32::MAX };
+        let done = |result: &Yield| (u64::MAX, Record::Done { attempt, result: result.clone() });
+        let records = [&small, &most, &small, &large, &most, &most, &small].map(done).to_vec();
+        let values = in_values(records.clone());
+        let read = values.iter().flat_map(|value| decode::<Vec<(u64, Record)>>(value).expect("readable"));
+        assert_eq!(read.collect::<Vec<_>>(), records);
+        let longest = values.iter().map(Bytes::len).max().expect("there are some") as i64;
+        let least = |name| LEAST_LIMITS.iter().find(|limit| limit.0 == name).expect("it is a limit").1;
+        assert!(longest <= least("max_value_bytes"), "{longest}");
+        let whole_batch = PIECES_PER_BATCH as i64 * (longest + 2 * least("max_key_bytes"));
+        assert!(whole_batch <= least("max_batch_bytes"), "{whole_batch}");
+        let name = format!("plan/{:010}", u64::from(u32::MAX));
+        assert!(
+            put(JobId(u32::MAX.into()), &name, Bytes::new()).key().len() as i64 <= least("max_key_bytes")
+        );
+    }
 
     #[test]
     fn names_of_keys_are_read_back() {

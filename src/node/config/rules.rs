@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::problems::ConfigProblems;
 use super::{ClusterNode, Config, ID_PLACEHOLDER};
+use crate::actors::mapreduce::journal::LEAST_LIMITS;
 use crate::logic::kv::limits::caps;
 use crate::storage::MAX_SEGMENT;
 
@@ -106,6 +107,7 @@ pub(super) fn check(config: &Config, lines: &BTreeMap<String, usize>, problems: 
     rules.timeouts();
     rules.frames();
     rules.sums();
+    rules.jobs();
     rules.names();
     rules.nodes();
 }
@@ -227,6 +229,19 @@ impl Rules<'_> {
                 raft.max_log_bytes
             );
             self.report_pair("raft.max_log_bytes", "storage.keep_log_bytes", message);
+        }
+    }
+
+    /// The coordinator of jobs writes to the store as a client does.
+    fn jobs(&mut self) {
+        for (key, least) in LEAST_LIMITS {
+            let path = format!("limits.{key}");
+            let allowed = self.number(&path);
+            if self.config.mapreduce.enabled && allowed < least {
+                let message =
+                    format!("{allowed} is too little for mapreduce.enabled; jobs need at least {least}");
+                self.report(&path, message);
+            }
         }
     }
 
