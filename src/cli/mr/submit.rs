@@ -13,6 +13,7 @@ use super::{jobs, show};
 use crate::cli::cluster::{Cluster, ClusterArgs, explain};
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
+use crate::logic::clerk::ClerkError;
 use crate::logic::mapreduce::coordinator::JobState;
 use crate::logic::mapreduce::job::{Job, Plan};
 use crate::logic::mapreduce::record::JobId;
@@ -105,7 +106,18 @@ async fn submit(cluster: &Cluster, job: Job) -> Result<JobId, Failure> {
         ));
     }
     let plan = planned(job, slots).await?;
-    client.submit_job(fastrand::u64(..), plan).await.map_err(explain)
+    client.submit_job(fastrand::u64(..), plan).await.map_err(not_submitted)
+}
+
+/// What it means that submitting failed. Whoever submits again what has arrived has it run twice.
+fn not_submitted(error: ClerkError) -> Failure {
+    let failure = explain(error);
+    if failure.code != exit::MAYBE {
+        return failure;
+    }
+    let text = "no answer in time; the job may have been submitted: see `quorate mr list` before you submit it again, \
+                and fetch its output with `quorate mr collect`";
+    Failure::new(exit::MAYBE, text)
 }
 
 /// Plans a job on a thread of its own, so that a slow file system or store holds up neither Ctrl-C nor the connection.
@@ -167,5 +179,23 @@ async fn wait(client: &Client, job: JobId) -> Result<(), Failure> {
         let (done, text) = picture(&line.survey, began.elapsed());
         progress.set(done, text);
         tokio::time::sleep((began.elapsed() / LOOKS_PER_TIME).clamp(LOOKS[0], LOOKS[1])).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_have_submitted_a_job_is_told_to_look_before_it_runs_twice() {
+        let timeout = |maybe| not_submitted(ClerkError::Timeout { maybe, cause: "no leader".into() });
+        let (perhaps, surely_not) = (timeout(true), timeout(false));
+        assert_eq!((perhaps.code, surely_not.code), (exit::MAYBE, exit::UNAVAILABLE));
+        assert!(
+            perhaps.message.contains("`quorate mr list` before you submit it again"),
+            "{}",
+            perhaps.message
+        );
+        assert!(surely_not.message.contains("nothing was changed"), "{}", surely_not.message);
     }
 }
