@@ -19,6 +19,9 @@ const BYTES_PER_REDUCER: u64 = 32 << 20;
 /// A reducer need not read more than this.
 const MOST_BYTES_PER_REDUCER: u64 = 1 << 30;
 
+/// Ends of the names of files that are compressed in a way that is not read.
+const UNREAD: [&str; 9] = ["bz2", "xz", "lzma", "lz4", "lzo", "snappy", "Z", "zip", "7z"];
+
 /// How a file is compressed. Only the whole of a compressed file can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
@@ -38,6 +41,11 @@ impl Compression {
             Some((_, "zst")) => Self::Zstd,
             _ => Self::Plain,
         }
+    }
+
+    /// Whether the name of a file says that its lines cannot be read.
+    pub fn is_unread(path: &str) -> bool {
+        path.rsplit_once('.').is_some_and(|(_, end)| UNREAD.contains(&end))
     }
 }
 

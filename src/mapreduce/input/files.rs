@@ -171,6 +171,12 @@ mod tests {
         assert_eq!(problem("nothing.txt"), "there is no input /nothing.txt");
         assert_eq!(problem("*.pdf"), "no file matches the input \"/*.pdf\"");
         assert!(problem("[.txt").contains("is wrong at character"));
+        fs::write(dir.path().join("old.bz2"), "BZh").expect("written");
+        assert_eq!(
+            problem("old.*"),
+            "the input /old.bz2 is packed in a way that cannot be read; unpack it, pack it as .gz or .zst, or leave it \
+             out"
+        );
         std::os::unix::fs::symlink("nowhere", dir.path().join("d/dangling")).expect("linked");
         assert_eq!(problem("d"), "there is no input /d/dangling");
     }

@@ -21,7 +21,7 @@ use std::io::{self, Read};
 
 use super::task::Control;
 use crate::logic::mapreduce::failure::TaskFailure;
-use crate::logic::mapreduce::split::{InputFile, is_url};
+use crate::logic::mapreduce::split::{Compression, InputFile, is_url};
 
 /// More files than this are refused: each has a map task and a place in memory.
 const MOST_FILES: usize = 1_000_000;
@@ -50,7 +50,14 @@ pub fn expand(inputs: &[String]) -> Result<Vec<InputFile>, String> {
             return Err(format!("there are more than {MOST_FILES} input files; join them, or name fewer"));
         }
     }
-    Ok(files)
+    match files.iter().find(|file| Compression::is_unread(&file.path)) {
+        // As lines it would be no error, but nonsense.
+        Some(file) => Err(format!(
+            "the input {} is packed in a way that cannot be read; unpack it, pack it as .gz or .zst, or leave it out",
+            file.path
+        )),
+        None => Ok(files),
+    }
 }
 
 /// The bytes of a file or an object from `offset` on. Up to `until` they are likely to be wanted; more may be read.
