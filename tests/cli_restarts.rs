@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Cluster, free_addresses, tail};
+use support::{Cluster, Reserved, tail};
 
 /// How long something may take that ought to happen soon, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -119,7 +119,8 @@ fn a_process_does_not_end_because_of_what_the_store_can_do_without() {
 /// A pipe can be read once, and the node is started twice.
 #[test]
 fn a_configuration_may_come_from_a_pipe() {
-    let (dir, address) = (tempfile::tempdir().expect("a directory"), free_addresses(1).remove(0));
+    let (dir, reserved) = (tempfile::tempdir().expect("a directory"), Reserved::addresses(1));
+    let address = &reserved.addresses[0];
     let log = std::fs::File::create(dir.path().join("log")).expect("created");
     let mut up = Command::new(env!("CARGO_BIN_EXE_quorate"));
     up.args(["up", "--json", "--config", "/dev/stdin", "--data"]).arg(dir.path().join("data"));
@@ -138,7 +139,7 @@ fn a_configuration_may_come_from_a_pipe() {
     while !log().contains("n1 started again") && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let put = quorate(&address, &["put", "k", "v", "--timeout", "60s"]);
+    let put = quorate(address, &["put", "k", "v", "--timeout", "60s"]);
     let said = format!("{}{}", String::from_utf8_lossy(&put.stderr), log());
     up.kill().expect("an own child");
     up.wait().expect("an own child");
