@@ -104,7 +104,8 @@ fn a_process_does_not_end_because_of_what_the_store_can_do_without() {
     let victim = Victim::start("[mapreduce]\nenabled = true\n[supervision]\nmax_restarts = 0\n");
     let node = victim.0.nodes().next().expect("there is one");
     let process = victim.0.pid(node).expect("it runs");
-    for actor in ["node/admin", "node/mapreduce/coordinator", "node/mapreduce/worker/tasks", "node/mapreduce"]
+    for actor in
+        ["node/admin", "node/mapreduce/coordinator", "node/mapreduce", "node/worker/tasks", "node/worker"]
     {
         for _ in 0..5 {
             victim.panic(actor);

@@ -406,10 +406,10 @@ async fn impostors(siege: &mut Siege) -> String {
         let other = me % 3 + 1;
         for (node, expected) in [
             (me, "is the number of both sides"),
-            (other, "was known with data directory"),
-            (99, "is not a known peer"),
-            (0, "is not a known peer"),
-            (u64::MAX, "is not a known peer"),
+            (other, "shows another data directory"),
+            (99, "is none of the nodes of this cluster"),
+            (0, "is none of the nodes of this cluster"),
+            (u64::MAX, "is none of the nodes of this cluster"),
         ] {
             let (_, answer) = Raw::introduced(address, hello(node, 12345)).await;
             let Some(Packet::Goodbye { reason, .. }) = answer else { panic!("{node}: {answer:?}") };

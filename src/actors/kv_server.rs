@@ -486,7 +486,10 @@ mod tests {
             for index in 1..4 {
                 server.send(applied(index, Some(5))).await.expect("it runs");
                 tokio::task::yield_now().await;
-                assert_eq!(others.send(Proposed).await.expect("it runs").len(), 1, "entry {index}");
+                let proposed = others.send(Proposed).await.expect("it runs");
+                assert_eq!(proposed.len(), 1, "entry {index}");
+                let accepted = vec![(proposed[0], LogPosition { index: index + 1, term: 1 })];
+                server.send(Verdicts { accepted, ..Default::default() }).await.expect("it runs");
             }
             server.send(applied(4, Some(6))).await.expect("it runs");
             tokio::task::yield_now().await;
