@@ -232,7 +232,7 @@ fn leases(shell: &Shell<'_>) {
     assert_eq!(found, [json!({"lease": lease, "ttl_ms": 3_600_000})]);
     shell.says(&["lease", "revoke", lease], "revoked\n");
     shell.fails(&["get", "l/key"], 1, "quorate: no such key\n");
-    let over = "the lease has expired; grant a new one: quorate lease grant";
+    let over = "the lease has expired, or never was; for a new one: quorate lease grant 30s";
     shell.fails(&["lease", "renew", lease], 1, &format!("quorate: {over}\n"));
     shell.fails(&["lease", "revoke", lease], 1, &format!("quorate: {over}\n"));
     shell.fails(&["put", "l/key", "x", "--lease", lease], 1, &format!("quorate: {over}\n"));

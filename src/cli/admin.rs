@@ -77,7 +77,7 @@ async fn ask_all<T>(
     let calls = nodes.iter().map(|(node, address)| {
         let request = request.clone();
         async move {
-            let answer = cluster.admin(request, Some(*node)).await.and_then(pick);
+            let answer = cluster.ask(request, *node).await.and_then(pick);
             Asked { node: *node, address: address.clone(), answer }
         }
     });

@@ -145,7 +145,7 @@ impl Draft {
             ("check", None) if version.is_some() => Ok(Change::Check { key, expect }),
             ("check", None) => Err("check needs a version: version=N, 0 for absent".into()),
             ("del" | "check", Some(_)) => Err(format!("{op} takes no value")),
-            _ => Err(format!("{op:?} is not a change; use put, append, del or check")),
+            _ => Err(no_change(op)),
         }
     }
 }
@@ -186,9 +186,18 @@ fn lifetime(ttl: Option<&str>, lease: Option<&str>) -> Result<Lifetime, String> 
     }
 }
 
+const OPERATIONS: [&str; 4] = ["put", "append", "del", "check"];
+
+fn no_change(op: &str) -> String {
+    format!("{op:?} is not a change; use {}", OPERATIONS.join(", "))
+}
+
 fn parse_words(line: &str) -> Result<Change, String> {
     let mut words = split(line)?.into_iter();
     let op = words.next().map(|word| String::from_utf8_lossy(&word.bytes).into_owned()).unwrap_or_default();
+    if !OPERATIONS.contains(&&*op) {
+        return Err(no_change(&op));
+    }
     let key = words.next().ok_or_else(|| format!("{op} needs a key"))?.bytes;
     let takes_value = matches!(op.as_str(), "put" | "append");
     let value = if takes_value { words.next().map(|word| word.bytes) } else { None };
@@ -325,6 +334,8 @@ mod tests {
         for (number, problem) in problems.iter().enumerate() {
             assert!(problem.starts_with(&format!("line {}: ", number + 1)), "{problem}");
         }
+        let unknown = parse("frob a b").expect_err("no such change");
+        assert_eq!(unknown, ["line 1: \"frob\" is not a change; use put, append, del, check"]);
     }
 
     proptest! {

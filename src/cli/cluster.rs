@@ -12,6 +12,7 @@ use super::text::parse_duration;
 use crate::logic::clerk::{ClerkError, Op};
 use crate::logic::ids::{GroupId, NodeId};
 use crate::logic::kv::command::{Command, Query, Reply};
+use crate::logic::kv::limits::caps;
 use crate::messages::admin::{AdminReply, AdminRequest};
 use crate::messages::client::{Answer, Consistency};
 use crate::node::client::{Client, ClientOptions, Fence};
@@ -195,6 +196,18 @@ impl Cluster {
         }
     }
 
+    /// Asks a node something about itself. What a failure means to the user is said elsewhere: here it is one of many.
+    pub(super) async fn ask(&self, request: AdminRequest, node: NodeId) -> Result<AdminReply, Failure> {
+        match self.client.call(Op::Admin { request, node: Some(node) }).await {
+            Ok(Answer::Admin(reply)) => Ok(*reply),
+            Ok(other) => Err(unexpected(&other)),
+            Err(ClerkError::Timeout { cause, .. }) => {
+                Err(Failure::new(exit::UNAVAILABLE, format!("no answer in time: {cause}")))
+            }
+            Err(error) => Err(explain(error)),
+        }
+    }
+
     /// Waits, up to the timeout, until a group answers a linearizable read: it then has a leader that a majority
     /// follows.
     pub(super) async fn probe(&self, group: GroupId) -> Result<(), Failure> {
@@ -246,12 +259,16 @@ pub(super) fn explain(error: ClerkError) -> Failure {
             exit::REFUSED,
             format!("the key has version {actual}, not the expected one; read it and decide anew"),
         ),
+        ClerkError::Limit { ref limit, max, .. } if caps::is_fixed(limit, max) => {
+            (exit::REFUSED, format!("{error}, which is fixed in this version"))
+        }
         ClerkError::Limit { ref limit, .. } => {
             (exit::REFUSED, format!("{error}; limits.{limit} in the nodes' configuration sets it"))
         }
-        ClerkError::LeaseExpired => {
-            (exit::REFUSED, "the lease has expired; grant a new one: quorate lease grant".into())
-        }
+        ClerkError::LeaseExpired => (
+            exit::REFUSED,
+            "the lease has expired, or never was; for a new one: quorate lease grant 30s".into(),
+        ),
         ClerkError::LockHeld { .. } => (exit::REFUSED, format!("{error}; wait for it, or ask again later")),
         ClerkError::LockLost { .. } => {
             (exit::REFUSED, format!("{error}; nothing was changed: the fence did its work"))
@@ -331,6 +348,24 @@ mod tests {
         assert_eq!(parse_node("n2"), Ok(NodeId(2)));
         for bad in ["", "n", "0", "-1", "nn1", "one"] {
             assert!(parse_node(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_limit_names_its_key_unless_no_configuration_raises_it() {
+        let message = |limit: &str, max| {
+            let error = ClerkError::Limit { limit: limit.into(), what: "it".into(), max, asked: max + 1 };
+            explain(error).message
+        };
+        let configured = message("max_value_bytes", 1000);
+        assert!(
+            configured.ends_with("; limits.max_value_bytes in the nodes' configuration sets it"),
+            "{configured}"
+        );
+        for fixed in
+            [message("max_value_bytes", caps::VALUE_BYTES), message("max_batch_effort", caps::BATCH_EFFORT)]
+        {
+            assert!(fixed.ends_with(", which is fixed in this version"), "{fixed}");
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) struct PutArgs {
   quorate get greeting
   quorate get photo > cat.jpg
   quorate get greeting --json                     with the version
-  quorate get greeting --consistency lease        from the leader's lease: one round trip less
+  quorate get greeting --consistency lease        from the leader's lease, where raft.lease_reads is on
   quorate get greeting --consistency stale --node 2    whatever n2 has applied, however old")]
 pub(super) struct GetArgs {
     /// The key

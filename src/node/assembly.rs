@@ -326,7 +326,7 @@ impl Parts<'_> {
             let place = arbiters[number as usize % arbiters.len()].clone();
             groups.push(group::assemble(&shared, raft, found, place));
         }
-        if let Some((left, _)) = recovered.groups.first_key_value() {
+        if let Some((left, _)) = recovered.groups.last_key_value() {
             let text = format!(
                 "the data directory holds group {}, but cluster.groups is {}: set it to at least {0}",
                 left.0, self.config.cluster.groups

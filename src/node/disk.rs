@@ -41,7 +41,10 @@ impl Storage {
         let (segment_bytes, begun) = (config.storage.segment_bytes, memory.is_begun());
         let options = LogOptions { segment_bytes, begun, ..LogOptions::new(id) };
         let fatal = move |error: crate::storage::StorageError| {
-            let _ = ending.send(Failure::new(INTERNAL, format!("the log cannot be written: {error}")));
+            let text = format!(
+                "the log cannot be written: {error}. The node stops: what reached the disk is unknown until it restarts"
+            );
+            let _ = ending.send(Failure::new(INTERNAL, text));
         };
         let log = environment.open_log(log, options, Box::new(fatal)).map_err(storage_failure)?;
         let OpenLog { owner, wal, recovered } = log;

@@ -1,5 +1,6 @@
 //! The front of a process that others dial: its listener, and the connections that it accepted.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -25,12 +26,27 @@ pub(super) async fn probe(transport: &dyn Transport, address: &str) -> Result<()
         match transport.bind(address).await {
             Ok(_) => return Ok(()),
             Err(error) if tries >= TRIES => {
-                let text = format!("cannot listen at {address}: {error}; is another node running here?");
-                return Err(Failure::new(UNAVAILABLE, text));
+                return Err(no_listener(address, &error));
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
         tries += 1;
+    }
+}
+
+fn no_listener(address: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            let text = format!("cannot listen at {address}: {error}; is another node running here?");
+            Failure::new(UNAVAILABLE, text)
+        }
+        ErrorKind::AddrNotAvailable => Failure::usage(format!(
+            "cannot listen at {address}: {error}; it is not of this machine: is the node's id right, and its address?"
+        )),
+        _ => Failure::new(
+            UNAVAILABLE,
+            format!("cannot listen at {address}: {error}; correct the node's address"),
+        ),
     }
 }
 
@@ -65,5 +81,22 @@ impl Front {
         };
         let listener = ChildSpec::prepared("listener", move |_| ListenerActor::bind(spec.clone()));
         Supervisor::new("front", Strategy::OneForOne).policy(self.policy).child(connections).child(listener)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::transport::TcpTransport;
+    use crate::node::exit::USAGE;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_address_of_another_machine_is_a_mistake_and_a_taken_one_is_not() {
+        // Set aside for examples: no machine has it.
+        let elsewhere = probe(&TcpTransport, "203.0.113.1:7101").await.expect_err("not here");
+        assert_eq!(elsewhere.code, USAGE, "{elsewhere}");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("bound").to_string();
+        assert_eq!(probe(&TcpTransport, &address).await.expect_err("taken").code, UNAVAILABLE);
     }
 }

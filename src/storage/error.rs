@@ -38,9 +38,7 @@ pub enum StorageError {
     },
     /// A read, write or sync failed. What is on disk is unknown, so nothing may be retried: the process must end,
     /// and start again from what is really there.
-    #[error(
-        "{call} of {file} failed: {reason}. The node must stop: what reached the disk is unknown until it restarts"
-    )]
+    #[error("{call} of {file} failed: {reason}")]
     Failed {
         /// The call that failed.
         call: &'static str,

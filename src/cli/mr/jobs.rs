@@ -142,9 +142,14 @@ impl LogsArgs {
 
 impl CancelArgs {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        self.cluster.run(async |cluster| cluster.client().cancel_job(self.job).await.map_err(explain))?;
+        let job = self.cluster.run(async |cluster| {
+            cluster.client().cancel_job(self.job).await.map_err(explain)?;
+            cluster.client().job(self.job).await.map_err(explain)
+        })?;
+        // One that had failed, or was collected, stays what it was.
+        let state = show::state_word(&job.survey.state);
         let mut out = Output::new(self.cluster.json);
-        out.either("cancelled", &json!({"job": self.job.0, "cancelled": true}))?;
+        out.either(state, &json!({"job": self.job.0, "state": state, "cancelled": state == "cancelled"}))?;
         out.flush()?;
         Ok(exit::OK)
     }

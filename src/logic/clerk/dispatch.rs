@@ -148,7 +148,7 @@ impl Clerk {
         let target = match pending.op.lane() {
             Lane::Node(node) => {
                 if self.endpoints.is_stranger(node) {
-                    let error = ClerkError::Unavailable(format!("the cluster has no node {node}"));
+                    let error = ClerkError::Invalid(format!("the cluster has no node {node}"));
                     return self.finish(serial, Err(error), out);
                 }
                 self.endpoints.of_node(node)

@@ -48,6 +48,20 @@ pub mod caps {
     pub const DEFAULT_SESSION_TTL_MS: u64 = 60_000;
     /// Terms of a session whose command names none: commands under way.
     pub const DEFAULT_SESSION_WINDOW: u32 = 1024;
+
+    /// Whether a limit of this name and value is one that no configuration raises.
+    pub fn is_fixed(limit: &str, max: u64) -> bool {
+        [
+            ("max_batch_effort", BATCH_EFFORT),
+            ("max_value_bytes", VALUE_BYTES),
+            ("max_key_bytes", KEY_BYTES),
+            ("max_batch_changes", BATCH_CHANGES),
+            ("max_batch_bytes", BATCH_BYTES),
+            ("max_leases", LEASES),
+            ("max_sessions", SESSIONS),
+        ]
+        .contains(&(limit, max))
+    }
 }
 
 /// What a server lets in. See the module's text for how this relates to [`caps`].

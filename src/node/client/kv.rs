@@ -40,7 +40,7 @@ impl Client {
     /// The value of a key as this node has it, however old; for looking at a node.
     ///
     /// # Errors
-    /// See [`ClerkError`]; [`Unavailable`](ClerkError::Unavailable) when the cluster has no such node.
+    /// See [`ClerkError`]; [`Invalid`](ClerkError::Invalid) when the cluster has no such node.
     pub async fn get_from(
         &self,
         node: NodeId,

@@ -32,9 +32,7 @@ pub fn check(nodes: &[ClusterNode]) -> Result<(), Failure> {
     if sentences.is_empty() {
         return Ok(());
     }
-    sentences.push(
-        "Stop the other program, or give other addresses in a configuration file: --config FILE".into(),
-    );
+    sentences.push("Free the addresses, or give others in a configuration file: --config FILE".into());
     Err(Failure::usage(sentences.join("\n")))
 }
 

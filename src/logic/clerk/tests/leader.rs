@@ -309,7 +309,7 @@ fn stale_reads_go_to_any_node_or_the_one_named() {
     rig.call(7, stale(Some(2)), None);
     assert_eq!(rig.sent1().0, 2);
     rig.call(8, stale(Some(7)), None);
-    assert_eq!(rig.results(), [(8, Err(ClerkError::Unavailable("the cluster has no node n7".into())))]);
+    assert_eq!(rig.results(), [(8, Err(ClerkError::Invalid("the cluster has no node n7".into())))]);
 }
 
 #[test]
