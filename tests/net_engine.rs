@@ -233,7 +233,7 @@ fn both_sides_learn_why_a_handshake_is_refused() {
             "protocol version 99 was offered, 1 is spoken here",
         ),
         (Hello { cluster: "other".to_owned(), ..identity(2).hello() }, Some(1), "cluster `other` was named"),
-        (identity(9).hello(), Some(1), "n9 is not a known peer"),
+        (identity(9).hello(), Some(1), "n9 is none of the nodes of this cluster"),
         (identity(1).hello(), Some(1), "n1 is the number of both sides"),
         (identity(2).hello(), Some(3), "n3 was expected at this address, but n1 answered"),
     ];
