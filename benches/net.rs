@@ -14,7 +14,7 @@ use quorate::messages::client::{Answer, Consistency, Request, RequestBody, Respo
 use quorate::messages::wire::Packet;
 use quorate::net::connection::Connection;
 use quorate::net::faults::LinkFaults;
-use quorate::net::handshake::{Identity, client_hello};
+use quorate::net::handshake::{Identity, anybody, client_hello};
 use quorate::net::listener::Listener;
 use quorate::net::opening::{accept, dial};
 use quorate::net::transport::TcpTransport;
@@ -97,7 +97,6 @@ fn codec() {
 
 /// A connection over the loopback: the dialler's end and the acceptor's.
 async fn pair(settings: &NetSettings) -> (Connection, Connection) {
-    let known = |_, _| Ok(());
     let listener = Listener::bind(&TcpTransport, "127.0.0.1:0", settings).await.expect("a free port");
     let address = listener.local_address();
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -109,11 +108,11 @@ async fn pair(settings: &NetSettings) -> (Connection, Connection) {
         let accepted = receiver.await.expect("a connection");
         let me = Identity { cluster: "bench".to_owned(), node: NodeId(1), store: 1 };
         let log = QuietLog::default();
-        accept(accepted.stream, &me, Vec::new(), &known, None, settings, &log).await.expect("a client")
+        accept(accepted.stream, &me, Vec::new(), &anybody, None, settings, &log).await.expect("a client")
     };
     let hello = client_hello("");
     let (dialled, accepted) =
-        tokio::join!(dial(&TcpTransport, &address, &hello, None, &known, settings), server);
+        tokio::join!(dial(&TcpTransport, &address, &hello, None, &anybody, settings), server);
     accepting.abort();
     (dialled.expect("welcome").0, accepted)
 }
