@@ -6,6 +6,8 @@ mod snapshotting;
 mod timing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -65,6 +67,8 @@ pub struct RaftPeerSpec {
     pub snapshot_after_bytes: u64,
     /// ...or by so many, however large the state: well below what the core keeps in memory before it refuses proposals.
     pub snapshot_at_most_bytes: u64,
+    /// The term in which the peer led when its last life ended; 0: it did not.
+    pub led: Arc<AtomicU64>,
     /// Who watches.
     pub tap: TapPoint,
 }
@@ -298,6 +302,8 @@ fn translate(refusal: raft::Refusal) -> Refusal {
 impl Drop for RaftPeer {
     /// A long log takes a while to drop, and the next life waits for the end of this one.
     fn drop(&mut self) {
+        let led = if self.core.role() == Role::Leader { self.core.term() } else { 0 };
+        self.spec.led.store(led, Ordering::Relaxed);
         let log = self.core.give_up_log();
         self.spec.sweeper.run(move || drop(log));
     }

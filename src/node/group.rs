@@ -1,6 +1,7 @@
 //! Putting one group of a node together: applier, Raft peer and KV server under one supervisor.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -238,6 +239,7 @@ fn peer_child(
         snapshot_after_bytes: shared.snapshot_after_bytes,
         // Room for the log kept behind it, and for what comes in while it is written.
         snapshot_at_most_bytes: (config.max_log_bytes.saturating_sub(config.keep_bytes) / 4) as u64,
+        led: Arc::default(),
         tap: shared.tap.clone(),
     };
     let bootstrap = shared.bootstrap.clone();
@@ -270,12 +272,13 @@ fn build_peer(
         entries,
         applied: last,
         bootstrap,
+        led: Some(spec.led.load(Ordering::Relaxed)).filter(|term| *term > 0),
     };
     spec.tap.show(spec.group, || Seen::PeerStarts { life, restored: &restored });
     let mut core = Raft::new(config, restored).map_err(|error| error.to_string())?;
     if hard_state.vote == Some(me) {
         // It led, or tried to, before it went down: if nobody has taken over, it may go on without a wait. The
-        // pre-vote makes this harmless if somebody has.
+        // pre-vote makes this harmless if somebody has, and the core sees to leases of others.
         core.step(Input::Campaign);
     }
     Ok(RaftPeer::new(spec, life, core, snapshot, log_bytes))

@@ -352,6 +352,28 @@ mod tests {
     use super::*;
     use crate::sim::simulate;
 
+    /// It asks for itself, and no lease but its own, which is gone, is in the way.
+    #[test]
+    fn a_leader_whose_actor_panics_leads_again_before_any_timeout_has_passed() {
+        for lease_reads in [false, true] {
+            simulate(async || {
+                let mut options = ClusterOptions::new(1, 3);
+                options.config.raft.lease_reads = lease_reads;
+                let timeout = Duration::from_millis(options.config.raft.election_timeout_min_ms);
+                let cluster = Cluster::start(options);
+                let leader = cluster.wait_for_leader(Duration::from_secs(5)).await.expect("a leader");
+                let term = || cluster.watch().replica(leader, |replica| replica.term).expect("it is up");
+                let before = term();
+                let registry = cluster.registry(leader).expect("it is up");
+                let paths = registry.actors();
+                let raft = paths.iter().find(|path| path.ends_with("/raft")).expect("there is one");
+                registry.crash(raft, crate::sim::panics::ON_PURPOSE).expect("it is there");
+                cluster.run_for(timeout / 2).await;
+                assert_eq!((cluster.leader(), term()), (Some(leader), before + 1), "{lease_reads}");
+            });
+        }
+    }
+
     /// Thousands of runs are played in one process.
     #[test]
     fn nothing_is_left_of_a_cluster_when_it_is_dropped_with_its_nodes_up() {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::logic::ids::{GroupId, Index, LogPosition, NodeId};
+use quorate::logic::ids::{GroupId, Index, LogPosition, NodeId, Term};
 use quorate::logic::raft::entry::SnapshotMeta;
 use quorate::logic::raft::membership::Membership;
 use quorate::logic::raft::message::Envelope;
@@ -70,7 +70,7 @@ impl<S: State> Cluster<S> {
                 commit: 0,
             };
             cluster.nodes.insert(NodeId(id), node);
-            cluster.start(NodeId(id), 0);
+            cluster.start(NodeId(id), 0, None);
         }
         cluster
     }
@@ -224,23 +224,23 @@ impl<S: State> Cluster<S> {
         self.crash(id);
         let machine = self.node(id).disk.snapshot.as_ref().map(|(_, machine)| machine.clone());
         self.node_mut(id).machine = machine.unwrap_or_default();
-        self.start(id, 0);
+        self.start(id, 0, None);
     }
 
     /// Only the replica is rebuilt: the disk finishes its writes, and the state machine lives on.
     pub fn rebuild(&mut self, id: NodeId) {
         let node = self.node_mut(id);
-        let led = node.raft.as_ref().is_some_and(|raft| raft.role() == Role::Leader);
+        let led = node.raft.as_ref().filter(|raft| raft.role() == Role::Leader).map(Raft::term);
         node.raft = None;
         while self.persist_one(id) {}
         let applied = self.node(id).machine.applied();
-        self.start(id, applied);
-        if led {
+        self.start(id, applied, led);
+        if self.node(id).disk.hard_state.vote == Some(id) {
             self.step(id, Input::Campaign);
         }
     }
 
-    fn start(&mut self, id: NodeId, applied: Index) {
+    fn start(&mut self, id: NodeId, applied: Index, led: Option<Term>) {
         let knows = self.bootstrap.voters.contains(&id) || self.bootstrap.learners.contains(&id);
         let bootstrap = if knows { self.bootstrap.clone() } else { Membership::default() };
         let node = self.nodes.get_mut(&id).expect("the node exists");
@@ -254,6 +254,7 @@ impl<S: State> Cluster<S> {
             entries: node.disk.entries.clone(),
             applied,
             bootstrap,
+            led,
         };
         let mut config = node.config.clone();
         config.seed = config.seed.wrapping_add(u64::from(node.life) << 32);

@@ -10,10 +10,10 @@ use super::replica::{LIMIT, Raft, State};
 use crate::logic::ids::{LogPosition, NodeId, Term};
 
 impl Raft {
-    /// The election timeout has passed, or the shell asked: rehearse.
+    /// The election timeout has passed, or the shell asked: rehearse, unless a lease forbids it.
     pub(super) fn on_campaign(&mut self) {
         self.reset_election_timer();
-        if matches!(self.state, State::Leader(_)) || !self.may_campaign() {
+        if matches!(self.state, State::Leader(_)) || self.is_bound_by_a_lease() || !self.may_campaign() {
             return;
         }
         self.leader = None;
@@ -113,12 +113,21 @@ impl Raft {
     /// Whether this replica heard of a leader so recently that it would elect no other (dissertation, section
     /// 4.2.3). That leader itself may be elected again: it lost its role by a restart.
     fn is_loyal(&self, candidate: NodeId) -> bool {
-        let recently = |heard_at| self.now.saturating_sub(heard_at) < self.config.election_timeout.start;
         match self.state {
             State::Leader(_) => true,
             _ if mutant!(ElectsUnderALeader) => false,
-            _ => self.leader != Some(candidate) && self.heard_at.is_some_and(recently),
+            _ => self.leader != Some(candidate) && self.has_heard_a_leader(),
         }
+    }
+
+    /// Whether a lease may rest on this replica electing nobody else for now: not itself either.
+    fn is_bound_by_a_lease(&self) -> bool {
+        self.config.lease.is_some() && self.has_heard_a_leader()
+    }
+
+    fn has_heard_a_leader(&self) -> bool {
+        let recently = |heard_at| self.now.saturating_sub(heard_at) < self.config.election_timeout.start;
+        self.heard_at.is_some_and(recently)
     }
 
     pub(super) fn on_request_vote(

@@ -58,6 +58,8 @@ impl Raft {
                 let hint =
                     self.log.position(retry).expect("the log has all positions from its base to its end");
                 let outcome = AppendOutcome::Rejected { prev: prev.index, hint };
+                // The refusal promises nothing, but an echo does where leases are in use: it must not be forgotten.
+                let round = if self.hard_state_is_durable() { round } else { 0 };
                 self.echoed = self.echoed.max(round);
                 self.send(from, Message::AppendReply { outcome, round });
             }

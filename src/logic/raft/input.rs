@@ -8,7 +8,7 @@ use super::entry::{Entry, HardState, SnapshotMeta};
 use super::membership::Membership;
 use super::membership_change::MembershipChange;
 use super::message::Envelope;
-use crate::logic::ids::{Index, LogPosition, NodeId};
+use crate::logic::ids::{Index, LogPosition, NodeId, Term};
 
 /// Everything that can happen to a replica. Request ids are the caller's; one id is answered once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,8 @@ pub enum Input {
         /// From [`super::StoreChunk`].
         transfer: u64,
     },
-    /// Stand for election now (after the rehearsal), because this replica led until its process was restarted.
+    /// Stand for election now (after the rehearsal), because this replica may have led until it was restarted. Where
+    /// leases are in use and it does not know that it did ([`Restored::led`]), it waits like everybody else.
     Campaign,
     /// The link to a node broke, so what was on its way there is probably lost.
     PeerUnreachable {
@@ -119,4 +120,6 @@ pub struct Restored {
     /// The first membership of the group, in force when neither log nor snapshot hold one. Empty for a node that is
     /// to be added to an existing group: it waits to be told.
     pub bootstrap: Membership,
+    /// The term in which it led when it was last taken down, if that is remembered; the disk does not tell.
+    pub led: Option<Term>,
 }

@@ -32,7 +32,7 @@ impl Raft {
     /// When the configuration breaks a rule or the restored parts do not fit together.
     pub fn new(config: Config, restored: Restored) -> Result<Self, StartError> {
         config.validate().map_err(StartError::Config)?;
-        let Restored { mut hard_state, snapshot, entries, applied, bootstrap } = restored;
+        let Restored { mut hard_state, snapshot, entries, applied, bootstrap, led } = restored;
         let (base, entries, misfit) =
             fit_log(snapshot.as_ref(), entries).map_err(|text| StartError::Restored(text.into()))?;
         // What is committed may be applied, and a snapshot of that be durable, before this disk has the term. Then no
@@ -60,13 +60,14 @@ impl Raft {
         let snapshot_index = snapshot.as_ref().map_or(0, |meta| meta.last.index);
         let applied = if mutant!(AppliesAgainAfterRestart) { 0 } else { applied };
         let applied = applied.max(snapshot_index);
+        // A lease may rest on a reply that this replica gave just before it was restarted. None does where no term was
+        // durable, or where it led itself: its own lease ended with it.
+        let may_have_echoed = config.lease.is_some() && hard_state.term > 0 && led != Some(hard_state.term);
         let mut raft = Raft {
             rng: fastrand::Rng::with_seed(config.seed),
             now: Duration::ZERO,
             clock_is_fresh: false,
-            // A lease may rest on a reply that this replica gave just before it was restarted.
-            heard_at: (config.lease.is_some() && hard_state.term > 0 && !mutant!(ForgetsLoyalty))
-                .then_some(Duration::ZERO),
+            heard_at: (may_have_echoed && !mutant!(ForgetsLoyalty)).then_some(Duration::ZERO),
             heard_since_tick: false,
             hard_state,
             log: Log::new(base, entries, applied, applied),

@@ -32,7 +32,7 @@ fn meta(index: Index, term: Term) -> SnapshotMeta {
 
 fn restored(term: Term, snapshot: Option<SnapshotMeta>, entries: Vec<Entry>) -> Restored {
     let hard_state = HardState { term, vote: None };
-    Restored { hard_state, snapshot, entries, applied: 0, bootstrap: voters(&[1, 2, 3]) }
+    Restored { hard_state, snapshot, entries, applied: 0, bootstrap: voters(&[1, 2, 3]), led: None }
 }
 
 fn start(restored: Restored) -> Result<Raft, StartError> {
@@ -346,6 +346,52 @@ fn loyalty_counts_from_the_tick_after_the_leader_was_heard() {
     raft.step(Input::Tick { elapsed: Duration::from_millis(1) });
     raft.ready();
     assert!(granted(&drive(&mut raft, ask())));
+}
+
+fn with_lease(restored: Restored) -> Raft {
+    let config = Config { lease: Some(Duration::from_millis(200)), ..Config::new(GROUP, NodeId(1), 1) };
+    Raft::new(config, restored).expect("it fits")
+}
+
+fn campaigns(output: &Output) -> bool {
+    output.send.iter().any(|envelope| matches!(envelope.body, Message::RequestVote { .. }))
+}
+
+/// Its timeout had passed, but the heartbeat, which may have come just now, was taken in before it was told the time.
+#[test]
+fn a_follower_on_which_a_lease_may_rest_does_not_stand_itself() {
+    let mut raft = with_lease(restored(1, None, vec![]));
+    let heartbeat = Message::Append { prev: at(0, 0), entries: vec![], commit: 0, round: 1 };
+    drive(&mut raft, from(2, 1, heartbeat));
+    for elapsed in [600, 299] {
+        let output = drive(&mut raft, Input::Tick { elapsed: Duration::from_millis(elapsed) });
+        assert!(!campaigns(&output) && !campaigns(&drive(&mut raft, Input::Campaign)), "{elapsed}");
+    }
+    raft.step(Input::Tick { elapsed: Duration::from_millis(1) });
+    assert!(campaigns(&drive(&mut raft, Input::Campaign)));
+}
+
+/// A vote for itself does not tell: another one may have won that term.
+#[test]
+fn where_leases_are_in_use_only_who_led_stands_at_once_after_a_restart() {
+    for (led, expected) in [(Some(2), true), (Some(1), false), (None, false)] {
+        let hard_state = HardState { term: 2, vote: Some(NodeId(1)) };
+        let mut raft = with_lease(Restored { hard_state, led, ..restored(2, None, entries(&[1, 2])) });
+        assert_eq!(campaigns(&drive(&mut raft, Input::Campaign)), expected, "{led:?}");
+    }
+}
+
+/// Without a term on its disk it would not know after a restart that a lease may rest on it.
+#[test]
+fn a_round_is_not_echoed_in_a_term_that_is_not_durable() {
+    let mut raft = with_lease(restored(0, None, vec![]));
+    let append = |round| Message::Append { prev: at(5, 1), entries: vec![], commit: 0, round };
+    let echo = |output: &Output| match output.send[..] {
+        [Envelope { body: Message::AppendReply { round, .. }, .. }] => round,
+        _ => panic!("{output:?}"),
+    };
+    assert_eq!(echo(&drive(&mut raft, from(2, 1, append(1)))), 0);
+    assert_eq!(echo(&drive(&mut raft, from(2, 1, append(2)))), 2);
 }
 
 /// Numbers as a broken or hostile peer might send them.

@@ -90,6 +90,7 @@ fn restored(term: Term, terms: &[Term]) -> Restored {
         entries: entries(1, terms),
         applied: 0,
         bootstrap: Membership::of_voters([A, B, C]),
+        led: None,
     }
 }
 
