@@ -46,7 +46,7 @@ impl Raft {
     }
 
     /// Compacts the log behind a snapshot, but only as far as it is durable.
-    fn cut(&mut self, snapshot: Index) {
+    pub(super) fn cut(&mut self, snapshot: Index) {
         let Config { keep_entries, keep_bytes, .. } = self.config;
         let point = self.log.compaction_point(snapshot, keep_entries, keep_bytes);
         self.cut_later = self.log.durable() < point;

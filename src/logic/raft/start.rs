@@ -86,6 +86,10 @@ impl Raft {
             config,
         };
         raft.reset_election_timer();
+        // The process may have ended between a snapshot and the cut behind it. A log that is full gets no other one.
+        if let Some(last) = raft.snapshot.as_ref().map(|meta| meta.last) {
+            raft.cut(last.index);
+        }
         Ok(raft)
     }
 }

@@ -348,6 +348,13 @@ fn loyalty_counts_from_the_tick_after_the_leader_was_heard() {
     assert!(granted(&drive(&mut raft, ask())));
 }
 
+#[test]
+fn a_log_that_was_not_cut_before_the_process_ended_is_cut_at_the_start() {
+    let config = Config { keep_entries: 1, ..Config::new(GROUP, NodeId(1), 1) };
+    let mut raft = Raft::new(config, restored(1, Some(meta(3, 1)), entries(&[1; 5]))).expect("it fits");
+    assert_eq!((raft.ready().compact, raft.status().base), (Some(at(2, 1)), at(2, 1)));
+}
+
 fn with_lease(restored: Restored) -> Raft {
     let config = Config { lease: Some(Duration::from_millis(200)), ..Config::new(GROUP, NodeId(1), 1) };
     Raft::new(config, restored).expect("it fits")
