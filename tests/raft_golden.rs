@@ -6,7 +6,7 @@
 //!
 //! | command | |
 //! |---|---|
-//! | `cluster voters=1,2,3 [spare=4] [leader=1]` and `lease= keep= append= window= uncommitted=` | start a group |
+//! | `cluster voters=1,2,3 [spare=4] [leader=1]` and `lease= keep= append= window= uncommitted= log=` | start a group |
 //! | `tick <nodes> <ms>` | time passes for these nodes (`all`, or ids with commas) |
 //! | `campaign <node>` | stand for election |
 //! | `propose <node> <command>...` | several proposals in one batch |
@@ -148,6 +148,10 @@ impl Runner {
             config.max_inflight_appends = arguments.number("window").unwrap_or(config.max_inflight_appends);
             config.max_uncommitted_bytes =
                 arguments.number("uncommitted").unwrap_or(config.max_uncommitted_bytes);
+            if let Some(log) = arguments.number("log") {
+                config.max_log_bytes = log;
+                config.keep_bytes = 0;
+            }
         });
         if let Some(leader) = arguments.value("leader") {
             self.run(&format!("campaign {leader}"));

@@ -115,10 +115,6 @@ impl Applier {
         {
             entries += 1;
             let position = entry.position();
-            if position.index <= self.state.last.index {
-                // A snapshot that was installed meanwhile covers it.
-                continue;
-            }
             let outcome = self.apply(entry);
             effort += self.state.machine.effort();
             granted.extend_from_slice(self.state.machine.granted());
@@ -252,9 +248,12 @@ impl Applier {
         });
     }
 
-    /// Reads a snapshot of the leader's on another thread; meanwhile nothing is applied or answered.
+    /// Reads a snapshot of the leader's on another thread; meanwhile nothing is applied or answered. What is queued is
+    /// in it, and the Raft peer has let go of that.
     fn install(&mut self, snapshot: SnapshotMark, ctx: &mut Context<Self>) {
         self.installing += 1;
+        let covered = std::mem::take(&mut self.queue);
+        self.spec.writer.run(move || drop(covered));
         let (group, store) = (self.spec.group, self.spec.store.clone());
         let me = ctx.address();
         self.spec.reader.run(move || {
@@ -469,6 +468,28 @@ mod tests {
                 assert!(applier.connected(), "the applier panicked");
                 tokio::task::yield_now().await;
             }
+        });
+    }
+
+    /// Reading one takes a while, and there may be several.
+    #[test]
+    fn what_is_queued_before_a_snapshot_comes_is_not_kept_until_it_is_read() {
+        System::new().block_on(async {
+            let (applier, _others) = rig();
+            let ApplierSpec { store, reader, writer, .. } = applier.spec.clone();
+            let (go_on, held) = std::sync::mpsc::channel::<()>();
+            reader.run(move || held.recv().unwrap_or_default());
+            let applier = applier.start();
+            let command = Bytes::from(vec![0; 100]);
+            let entry = Entry { index: 101, term: 1, payload: Payload::Command(command.clone()) };
+            applier.do_send(Install { snapshot: snapshot(&store, 100) });
+            applier.do_send(Committed { entries: vec![entry], report: false });
+            applier.send(Install { snapshot: snapshot(&store, 200) }).await.expect("it runs");
+            let (swept, done) = oneshot::channel();
+            writer.run(move || swept.send(()).expect("it waits"));
+            done.await.expect("the writer runs");
+            assert!(command.is_unique());
+            drop(go_on);
         });
     }
 

@@ -110,7 +110,8 @@ pub struct RaftConfig {
     pub inflight_bytes: u64,
     /// Above so many bytes of entries that are not committed yet, a leader takes no more writes.
     pub max_uncommitted_bytes: u64,
-    /// Above so many bytes of a group's log in memory, a leader takes no more writes until a snapshot is done.
+    /// Above so many bytes of a group's log in memory, a leader takes no more writes until a snapshot is done, and a
+    /// follower no more entries.
     pub max_log_bytes: u64,
     /// Bytes of a snapshot sent in one message.
     pub snapshot_chunk_bytes: u64,

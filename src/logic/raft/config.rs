@@ -35,7 +35,8 @@ pub struct Config {
     pub max_inflight_chunks: u32,
     /// A leader with so many bytes of uncommitted entries refuses proposals.
     pub max_uncommitted_bytes: usize,
-    /// A leader with so many bytes of entries in memory (uncompacted log) refuses proposals.
+    /// A leader with so many bytes of entries in memory (uncompacted log) refuses proposals, and a follower with so
+    /// many bytes of committed ones takes no more.
     pub max_log_bytes: usize,
     /// A leader with so many unanswered reads refuses more.
     pub max_pending_reads: usize,

@@ -49,6 +49,7 @@ impl Raft {
         let is_heartbeat = entries.is_empty();
         match self.merge(prev, entries) {
             Some(matched) => {
+                self.matched = self.matched.max(matched);
                 let checked = if mutant!(CommitsWhatItDidNotCheck) { self.log.last().index } else { matched };
                 self.log.commit_to(commit.min(checked));
                 self.acknowledge(from, matched, round, is_heartbeat);
@@ -74,18 +75,19 @@ impl Raft {
             .any(|entry| self.log.term_at(entry.index).is_some_and(|term| term != entry.term))
     }
 
-    /// Takes in the entries that are missing or differ; what already matches stays, for this may be a late duplicate
-    /// (paper, figure 2, steps 2 to 4). Returns up to where the log now equals the leader's, or `None` if it does
-    /// not even have `prev`.
+    /// Takes in the entries that are missing or differ, as far as there is room; what already matches stays, for this
+    /// may be a late duplicate (paper, figure 2, steps 2 to 4). Returns up to where the log now equals the leader's,
+    /// or `None` if it does not even have `prev`.
     fn merge(&mut self, prev: LogPosition, entries: Vec<Entry>) -> Option<Index> {
         let commit = self.log.commit();
         // What is committed equals every later leader's log, so below the commit index nothing needs to be compared
         // (and much of it is compacted away).
         let is_there = mutant!(IgnoresTermOfPrevious) && self.log.term_at(prev.index).is_some();
         if prev.index >= commit && self.log.term_at(prev.index) != Some(prev.term) && !is_there {
-            return None;
+            // What it had no room for is not asked for before there is some: the leader would send it all again.
+            let has_no_more = self.is_full() && self.matched == self.log.last().index;
+            return has_no_more.then_some(self.matched);
         }
-        let matched = commit.max(prev.index + entries.len() as u64);
         let is_known = |entry: &Entry| {
             let is_equal = self.log.term_at(entry.index) == Some(entry.term);
             entry.index <= commit || (is_equal && !mutant!(TruncatesOnRepetition))
@@ -99,10 +101,23 @@ impl Raft {
             }
             self.log.truncate(first.index - 1);
         }
+        let mut matched = commit.max(prev.index + known as u64);
         for entry in entries.into_iter().skip(known) {
+            if self.is_full() {
+                break;
+            }
+            matched = entry.index;
             self.append(entry);
         }
         Some(matched)
+    }
+
+    /// Whether the log has no room before a snapshot lets it be cut. Only what is committed counts: that will be
+    /// applied, whereas the rest may need entries behind it to be committed at all, and is bounded by what the leader
+    /// lets in. A newcomer takes snapshots only once it has come to the entry that tells it of its group.
+    fn is_full(&self) -> bool {
+        self.log.committed_bytes() >= self.config.max_log_bytes
+            && self.snapshot_meta(self.log.commit()).is_some()
     }
 
     /// Acknowledges what is durable, now or when it will be. A heartbeat, or a round that is new, is answered at once

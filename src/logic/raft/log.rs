@@ -86,6 +86,10 @@ impl Log {
         self.uncommitted_bytes
     }
 
+    pub fn committed_bytes(&self) -> usize {
+        self.bytes - self.uncommitted_bytes
+    }
+
     /// The term at `index`; `None` when it is compacted away (below the base) or not there yet.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {

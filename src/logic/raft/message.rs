@@ -87,7 +87,8 @@ pub enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppendOutcome {
     /// Everything up to `matched` equals the leader's log and is durable. It may be less than what was sent: then
-    /// the rest is still being written, and another reply follows.
+    /// the rest is still being written, and another reply follows; or there was no room for it, and as soon as there
+    /// is, an append behind it is refused.
     Accepted {
         /// Highest index known to match.
         matched: Index,

@@ -45,6 +45,8 @@ pub struct Raft {
     pub(super) election_at: Duration,
     /// Highest confirmation round of the present leader that was echoed at once.
     pub(super) echoed: u64,
+    /// Up to here the log is known to equal that of the present leader.
+    pub(super) matched: Index,
     pub(super) incoming: Option<Incoming>,
     /// Numbers the transfers of incoming snapshots.
     pub(super) transfers: u64,
@@ -194,6 +196,7 @@ impl Raft {
         assert!(term >= self.hard_state.term, "terms never run backwards");
         if term > self.hard_state.term || leader != self.leader {
             self.echoed = 0;
+            self.matched = 0;
         }
         if term > self.hard_state.term {
             self.set_hard_state(HardState { term, vote: None });

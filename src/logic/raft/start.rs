@@ -76,6 +76,7 @@ impl Raft {
             leader: None,
             election_at: Duration::ZERO,
             echoed: 0,
+            matched: 0,
             incoming: None,
             transfers: 0,
             disk: Disk::new(outran, if misfit { snapshot.clone() } else { None }),

@@ -355,6 +355,35 @@ fn a_log_that_was_not_cut_before_the_process_ended_is_cut_at_the_start() {
     assert_eq!((raft.ready().compact, raft.status().base), (Some(at(2, 1)), at(2, 1)));
 }
 
+/// Its applier may be slow, or its snapshots may fail while its log does not.
+#[test]
+fn a_follower_whose_log_is_full_of_committed_entries_takes_no_more_until_it_is_cut() {
+    let config = Config {
+        max_log_bytes: 150,
+        max_uncommitted_bytes: 50,
+        keep_bytes: 0,
+        ..Config::new(GROUP, NodeId(1), 1)
+    };
+    let mut raft = Raft::new(config, restored(1, None, entries(&[1; 5]))).expect("it fits");
+    let mut answer = |index, commit| {
+        let prev = at(index - 1, if index > 6 { 2 } else { 1 });
+        let append = Message::Append { prev, entries: vec![entry(index, 2)], commit, round: 0 };
+        let output = drive(&mut raft, from(2, 2, append));
+        let Message::AppendReply { outcome, .. } = output.send[0].body else { panic!("{output:?}") };
+        (outcome, raft.status().last.index, raft.commit())
+    };
+    let accepted = |matched| AppendOutcome::Accepted { matched };
+    assert_eq!(answer(6, 0), (accepted(6), 6, 0), "without a new leader's entry nothing would be committed");
+    assert_eq!(answer(7, 6), (accepted(7), 7, 6));
+    assert_eq!(answer(8, 7), (accepted(7), 7, 7));
+    assert_eq!(answer(9, 8), (accepted(7), 7, 7), "it does not ask for what it has no room for");
+    drive(&mut raft, Input::SnapshotTaken { position: at(7, 2) });
+    let append = Message::Append { prev: at(9, 2), entries: vec![], commit: 9, round: 0 };
+    let output = drive(&mut raft, from(2, 2, append));
+    let outcome = AppendOutcome::Rejected { prev: 9, hint: at(7, 2) };
+    assert_eq!(output.send[0].body, Message::AppendReply { outcome, round: 0 });
+}
+
 fn with_lease(restored: Restored) -> Raft {
     let config = Config { lease: Some(Duration::from_millis(200)), ..Config::new(GROUP, NodeId(1), 1) };
     Raft::new(config, restored).expect("it fits")
