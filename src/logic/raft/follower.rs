@@ -22,10 +22,11 @@ impl Raft {
     /// A message of an earlier term came in: if its sender still believes to lead, it must learn that it does not.
     pub(super) fn tell_present_term(&mut self, from: NodeId, body: &Message) {
         match body {
-            Message::Append { prev, round, .. } => {
+            Message::Append { prev, .. } => {
                 let hint = LogPosition::default();
                 let outcome = AppendOutcome::Rejected { prev: prev.index, hint };
-                self.send(from, Message::AppendReply { outcome, round: *round });
+                // Rounds are counted anew in each term, and it may lead in this one, too.
+                self.send(from, Message::AppendReply { outcome, round: 0 });
             }
             Message::SnapshotChunk { meta, .. } => {
                 self.send(from, Message::SnapshotReply { last: meta.last, next: 0, installed: false });

@@ -417,6 +417,16 @@ fn where_leases_are_in_use_only_who_led_stands_at_once_after_a_restart() {
     }
 }
 
+/// Its sender may lead in the present term, too, and have launched a round of the same number since.
+#[test]
+fn a_round_of_an_earlier_term_is_not_echoed() {
+    let mut raft = start(restored(3, None, vec![])).expect("it fits");
+    let late = Message::Append { prev: at(5, 2), entries: vec![], commit: 0, round: 7 };
+    let output = drive(&mut raft, from(2, 2, late));
+    assert_eq!(output.send[0].term, 3);
+    assert!(matches!(output.send[0].body, Message::AppendReply { round: 0, .. }), "{output:?}");
+}
+
 /// Without a term on its disk it would not know after a restart that a lease may rest on it.
 #[test]
 fn a_round_is_not_echoed_in_a_term_that_is_not_durable() {
