@@ -213,7 +213,10 @@ fn batches(shell: &Shell<'_>) {
 
     let run = shell.with_input(&["batch"], b"put a/y\nfly\n");
     assert_eq!(run.code, Some(2));
-    assert_eq!(run.stderr, "quorate: line 1: put needs a value\nline 2: fly needs a key\n");
+    assert_eq!(
+        run.stderr,
+        "quorate: line 1: put needs a value\nline 2: \"fly\" is not a change; use put, append, del, check\n"
+    );
     let run = shell.with_input(&["batch", "--json"], b"put a/z 1\ndel a/z\n");
     let found: Value = serde_json::from_slice(&run.stdout).expect("JSON");
     assert_eq!(found, json!({"results": [{"version": 1}, {"existed": true}]}));
