@@ -99,7 +99,8 @@ pub enum Refusal {
     },
     /// The other side belongs elsewhere.
     #[error(
-        "cluster `{theirs}` was named, this is cluster `{ours}`: check the address and `cluster.id` in the configuration"
+        "cluster `{theirs}` was named, this is cluster `{ours}`: \
+         check the address and `cluster.id` in the configuration"
     )]
     Cluster {
         /// The cluster named.

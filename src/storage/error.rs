@@ -49,7 +49,8 @@ pub enum StorageError {
     },
     /// Stored bytes are not what was written.
     #[error(
-        "{place} is damaged: {found}. Do not delete the file: if every other node has its data, start this one with an empty data directory, which the others refuse, saying how to let it in"
+        "{place} is damaged: {found}. Do not delete the file: if every other node has its data, start this \
+         one with an empty data directory, which the others refuse, saying how to let it in"
     )]
     Damaged {
         /// Where.
