@@ -298,6 +298,7 @@ fn its_numbers_are_the_programs() {
         exit::DAMAGED,
         exit::INTERNAL,
         exit::INTERRUPTED,
+        exit::UNREAD,
     ];
     assert_eq!(codes, real);
 
