@@ -1,5 +1,7 @@
 //! The link of this node to a peer: one actor for each, restarted on its own.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 
 use super::known::Known;
@@ -7,7 +9,7 @@ use crate::net::link::{Link, LinkEvent};
 use crate::net::opening::OpenError;
 
 /// Told the peer's words when it refuses this node because of its data directory.
-pub type Outcast = std::sync::Arc<dyn Fn(String) + Send + Sync>;
+pub type Outcast = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Keeps a connection to a peer, for as long as it lives. The queue of what is to be sent is not its own, so that
 /// senders do not notice a restart.

@@ -190,21 +190,29 @@ impl Cluster {
         request: AdminRequest,
         node: Option<NodeId>,
     ) -> Result<AdminReply, Failure> {
-        match self.client.call(Op::Admin { request, node }).await.map_err(explain)? {
-            Answer::Admin(reply) => Ok(*reply),
-            other => Err(unexpected(&other)),
-        }
+        self.question(request, node, explain).await
     }
 
     /// Asks a node something about itself. What a failure means to the user is said elsewhere: here it is one of many.
     pub(super) async fn ask(&self, request: AdminRequest, node: NodeId) -> Result<AdminReply, Failure> {
-        match self.client.call(Op::Admin { request, node: Some(node) }).await {
-            Ok(Answer::Admin(reply)) => Ok(*reply),
-            Ok(other) => Err(unexpected(&other)),
-            Err(ClerkError::Timeout { cause, .. }) => {
-                Err(Failure::new(exit::UNAVAILABLE, format!("no answer in time: {cause}")))
+        let told = |error| match error {
+            ClerkError::Timeout { cause, .. } => {
+                Failure::new(exit::UNAVAILABLE, format!("no answer in time: {cause}"))
             }
-            Err(error) => Err(explain(error)),
+            error => explain(error),
+        };
+        self.question(request, Some(node), told).await
+    }
+
+    async fn question(
+        &self,
+        request: AdminRequest,
+        node: Option<NodeId>,
+        told: fn(ClerkError) -> Failure,
+    ) -> Result<AdminReply, Failure> {
+        match self.client.call(Op::Admin { request, node }).await.map_err(told)? {
+            Answer::Admin(reply) => Ok(*reply),
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -259,7 +267,7 @@ pub(super) fn explain(error: ClerkError) -> Failure {
             exit::REFUSED,
             format!("the key has version {actual}, not the expected one; read it and decide anew"),
         ),
-        ClerkError::Limit { ref limit, max, .. } if caps::is_fixed(limit, max) => {
+        ClerkError::Limit { ref limit, max, .. } if max == caps::of(limit) => {
             (exit::REFUSED, format!("{error}, which is fixed in this version"))
         }
         ClerkError::Limit { ref limit, .. } => {

@@ -60,11 +60,12 @@ Which cluster: --endpoints, else --config, else QUORATE_ENDPOINTS, else the thre
 
 Exit codes:
   0  done
-  1  understood and refused: no such key, another version, a limit; or `status` found something missing
+  1  understood and refused: no such key, another version, a limit; `status` found something missing; `up`
+     had left nodes down
   2  the command line or the configuration is wrong
   3  the cluster, or something needed, cannot be reached or used now; trying again may help
   4  maybe: the change may or may not have taken effect; read to find out
-  65 data on disk are damaged
+  65 data on disk are damaged, or lost: another data directory than the other nodes know
   70 a bug, or a failure of the machine
   130 interrupted: what was begun was undone
   141 whoever read standard output went away before the end, as in `| head`

@@ -28,7 +28,7 @@ use crate::logic::raft::{self, Input, Raft};
 use crate::logic::restart::RestartPolicy;
 use crate::messages::group::FromPeers;
 use crate::net::Ref;
-use crate::storage::{RecoveredGroup, SnapshotStore, WalHandle};
+use crate::storage::{BEGIN_EMPTY, RecoveredGroup, SnapshotStore, WalHandle};
 
 /// How long a group waits before it tries again to write to a disk that was full. With the pause that grows between
 /// restarts, that keeps within the default `supervision.max_restarts` for as long as the disk stays full.
@@ -202,8 +202,7 @@ fn beyond_repair(group: GroupId, error: &RestoreError) -> Option<String> {
         // It is the newest that the log knows, and while this is read nobody takes or receives another.
         RestoreError::Gone(file) => Some(format!(
             "the snapshot {file} is missing, which the log names as the newest of {group}. Without it this replica has \
-             no state, so it does not start. Bring the file back; if it is lost and every other node has its data, \
-             start with an empty data directory, which the others refuse, saying how to let it in"
+             no state, so it does not start. Bring the file back; where it is lost: {BEGIN_EMPTY}"
         )),
         RestoreError::Failed(_) => None,
     }

@@ -18,6 +18,10 @@ impl fmt::Display for Place {
     }
 }
 
+/// What can be done when a part of what a replica stored is lost for good; for the end of a sentence.
+pub(crate) const BEGIN_EMPTY: &str = "if every other node has its data, start this one with an empty data directory, \
+    which the others refuse, saying how to let it in";
+
 /// Whether there is no room: none on the device, or none for this user. Either way nothing is broken.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -48,10 +52,7 @@ pub enum StorageError {
         reason: String,
     },
     /// Stored bytes are not what was written.
-    #[error(
-        "{place} is damaged: {found}. Do not delete the file: if every other node has its data, start this \
-         one with an empty data directory, which the others refuse, saying how to let it in"
-    )]
+    #[error("{place} is damaged: {found}. Do not delete the file; {BEGIN_EMPTY}")]
     Damaged {
         /// Where.
         place: Place,
@@ -139,8 +140,7 @@ pub enum OpenError {
     /// Bytes that were acknowledged are not there, or not what was written.
     #[error(
         "{place} is damaged: {found}. This replica cannot know what it promised, so it does not start. Do not \
-         delete the file to force a start; if every other node has its data, start with an empty data directory, \
-         which the others refuse, saying how to let it in"
+         delete the file to force a start; {BEGIN_EMPTY}"
     )]
     Damaged {
         /// Where.
@@ -152,8 +152,7 @@ pub enum OpenError {
     #[error(
         "the log is missing: the directory `log` in the data directory holds no segment, but this node has kept its \
          votes and entries there. Without them it cannot know what it promised, so it does not start. Bring the files \
-         back; if they are lost and every other node has its data, start with an empty data directory, which the \
-         others refuse, saying how to let it in"
+         back; where they are lost: {BEGIN_EMPTY}"
     )]
     Missing,
     /// The files were written by a newer program.

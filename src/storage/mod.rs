@@ -47,6 +47,7 @@ pub use crate::logic::raft::entry::SnapshotMark;
 pub use batch::{Batch, Recovered, RecoveredGroup};
 pub(crate) use directory::create_durably;
 pub use disk::Disk;
+pub(crate) use error::BEGIN_EMPTY;
 pub(crate) use error::is_full;
 pub use error::{OpenError, Place, StorageError};
 pub use faults::{DiskFaults, FaultyDisk};

@@ -27,7 +27,8 @@ pub mod caps {
     pub const BATCH_CHANGES: u64 = 16_384;
     /// Most bytes of keys and values in a batch.
     pub const BATCH_BYTES: u64 = 16 << 20;
-    /// Most bytes that a batch may write, counted as [`Machine::effort`](crate::logic::kv::Machine::effort) does. Each
+    /// Most bytes that a batch may write, counted as [`Machine::effort`](crate::logic::kv::Machine::effort) does, but
+    /// without what was due and removed on the way: when that happens is no matter of the batch. Each
     /// append writes the whole value anew, so a batch of a few bytes could otherwise keep every replica for seconds and
     /// take gigabytes, since what it replaces is kept until it has succeeded.
     pub const BATCH_EFFORT: u64 = 32 << 20;
@@ -49,18 +50,20 @@ pub mod caps {
     /// Terms of a session whose command names none: commands under way.
     pub const DEFAULT_SESSION_WINDOW: u32 = 1024;
 
-    /// Whether a limit of this name and value is one that no configuration raises.
-    pub fn is_fixed(limit: &str, max: u64) -> bool {
-        [
-            ("max_batch_effort", BATCH_EFFORT),
-            ("max_value_bytes", VALUE_BYTES),
-            ("max_key_bytes", KEY_BYTES),
-            ("max_batch_changes", BATCH_CHANGES),
-            ("max_batch_bytes", BATCH_BYTES),
-            ("max_leases", LEASES),
-            ("max_sessions", SESSIONS),
-        ]
-        .contains(&(limit, max))
+    /// The most that the limit of this name may be.
+    pub fn of(limit: &str) -> u64 {
+        match limit {
+            "max_key_bytes" => KEY_BYTES,
+            "max_value_bytes" => VALUE_BYTES,
+            "max_batch_changes" => BATCH_CHANGES,
+            "max_batch_bytes" => BATCH_BYTES,
+            "max_batch_effort" => BATCH_EFFORT,
+            "max_reply_bytes" => REPLY_BYTES,
+            "max_sessions" => SESSIONS,
+            "session_window" => SESSION_WINDOW as u64,
+            "max_leases" => LEASES,
+            _ => u64::MAX,
+        }
     }
 }
 
@@ -121,20 +124,22 @@ impl Limits {
     /// Everything that is wrong with these limits, one sentence each, beginning with the field's name.
     pub fn problems(&self) -> Vec<String> {
         let bounded = [
-            ("max_key_bytes", self.max_key_bytes, caps::KEY_BYTES),
-            ("max_value_bytes", self.max_value_bytes, caps::VALUE_BYTES),
-            ("max_batch_changes", self.max_batch_changes, caps::BATCH_CHANGES),
-            ("max_batch_bytes", self.max_batch_bytes, caps::BATCH_BYTES),
-            ("max_reply_bytes", self.max_reply_bytes, caps::REPLY_BYTES),
-            ("max_store_bytes", self.max_store_bytes, u64::MAX),
-            ("max_sessions", self.max_sessions, caps::SESSIONS),
-            ("session_window", self.session_window.into(), caps::SESSION_WINDOW.into()),
-            ("session_ttl_ms", self.session_ttl_ms, u64::MAX),
-            ("max_leases", self.max_leases, caps::LEASES),
-            ("min_lease_ttl_ms", self.min_lease_ttl_ms, self.max_lease_ttl_ms),
+            ("max_key_bytes", self.max_key_bytes),
+            ("max_value_bytes", self.max_value_bytes),
+            ("max_batch_changes", self.max_batch_changes),
+            ("max_batch_bytes", self.max_batch_bytes),
+            ("max_reply_bytes", self.max_reply_bytes),
+            ("max_store_bytes", self.max_store_bytes),
+            ("max_sessions", self.max_sessions),
+            ("session_window", self.session_window.into()),
+            ("session_ttl_ms", self.session_ttl_ms),
+            ("max_leases", self.max_leases),
         ];
+        let shortest_lease = ("min_lease_ttl_ms", self.min_lease_ttl_ms, self.max_lease_ttl_ms);
         let mut problems: Vec<String> = bounded
             .into_iter()
+            .map(|(name, value)| (name, value, caps::of(name)))
+            .chain([shortest_lease])
             .filter(|(_, value, max)| *value == 0 || value > max)
             .map(|(name, value, max)| format!("{name} = {value} must be between 1 and {max}"))
             .collect();
